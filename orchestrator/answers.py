@@ -1,0 +1,109 @@
+"""What counts as an answer, and when two answers are the same. Every vote rests on this, so it is injected, not assumed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from functools import lru_cache
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|(\d)\s*(\d))")
+_PLAIN_FRACTION = re.compile(r"([-+]?\d+)\s*/\s*([-+]?\d+)")
+_SAID = re.compile(r"(?:answer\s*(?:is|:|=)|####)\s*", re.IGNORECASE)
+_NOISE = (r"\left", r"\right", r"\!", r"\,", r"\;", r"\ ", "$", r"\(", r"\)", r"\[", r"\]")
+_WRAPPERS = ("text", "mathrm", "mbox", "textbf", "mathbf", "boxed", "fbox")
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last complete ``\boxed{…}``, braces balanced; None where there is none.
+
+    >>> last_boxed(r"so \boxed{3}, no: \boxed{\frac{1}{2}}.")
+    '\\frac{1}{2}'
+    """
+    end = len(text)
+    while (start := text.rfind(r"\boxed", 0, end)) >= 0:
+        open_ = start + len(r"\boxed")
+        while open_ < len(text) and text[open_] == " ":
+            open_ += 1
+        if open_ < len(text) and text[open_] == "{":
+            depth = 0
+            for i in range(open_, len(text)):
+                depth += (text[i] == "{") - (text[i] == "}")
+                if depth == 0:
+                    return text[open_ + 1 : i].strip() or None
+        end = start
+    return None
+
+
+def number(text: str) -> Fraction | None:
+    r"""The exact value of a plain number: integers, decimals, thousands, ``a/b``, ``\frac{a}{b}``; else None.
+
+    >>> number("1,200.50"), number(r"-\frac{3}{6}"), number("x")
+    (Fraction(2401, 2), Fraction(-1, 2), None)
+    """
+    text = text.strip()
+    if match := _LATEX_FRACTION.fullmatch(text):
+        sign, top, bottom = match[1], match[2] or match[4], match[3] or match[5]
+        return None if int(bottom) == 0 else Fraction(int(top), int(bottom)) * (-1 if sign == "-" else 1)
+    if match := _PLAIN_FRACTION.fullmatch(text):
+        return None if int(match[2]) == 0 else Fraction(int(match[1]), int(match[2]))
+    if len(text) > 64 or not _NUMBER.fullmatch(text) or not any(c.isdigit() for c in text):
+        return None
+    try:
+        value = Decimal(text.replace(",", ""))
+    except InvalidOperation:
+        return None
+    return Fraction(value) if abs(value.adjusted()) < 100 else None
+
+
+@lru_cache(maxsize=65_536)
+def canonical_text(answer: str) -> Hashable:
+    r"""One key for the ways in which an answer is commonly written: a Fraction for plain numbers, else cleaned text.
+
+    Removes dollar signs, spacing commands, a trailing full stop, wrappers such as ``\text{…}`` and, around plain numbers,
+    percent signs and degree marks. It does no algebra: ``x+1`` and ``1+x`` stay two answers.
+
+    >>> canonical_text("$1{,}000.0$") == canonical_text("1000")
+    True
+    """
+    text = answer.strip().strip("$").replace(r"{,}", ",").rstrip(".").strip()
+    for noise in _NOISE:
+        text = text.replace(noise, "")
+    for wrapper in _WRAPPERS:
+        if (match := re.fullmatch(rf"\\{wrapper}\s*\{{(.*)\}}", text, re.DOTALL)) and "}{" not in match[1]:
+            text = match[1].strip()
+    for suffix in (r"\%", "%", r"^\circ", r"^{\circ}", "°"):
+        if text.endswith(suffix) and number(text[: -len(suffix)]) is not None:
+            text = text[: -len(suffix)]
+    exact = number(text)
+    return exact if exact is not None else re.sub(r"\s+", "", text).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedAnswers:
+    r"""Short answers in ``\boxed{…}``, as mathematics benchmarks ask for.
+
+    `extract` takes the last complete box and, with `lenient`, else what follows the last "answer is" or ``####``. Numbers
+    compare by exact value, other answers as cleaned text. Text without an answer gives None: it abstains, it never votes.
+    """
+
+    lenient: bool = False
+
+    def extract(self, text: str) -> str | None:
+        boxed = last_boxed(text)
+        if boxed is not None or not self.lenient:
+            return boxed
+        said = list(_SAID.finditer(text))
+        if not said:
+            return None
+        line = text[said[-1].end() :].strip().split("\n")[0].strip().rstrip(".").strip()
+        return line or None
+
+    def canonical(self, answer: str) -> Hashable:
+        return canonical_text(answer)
+
+    def same(self, a: str, b: str) -> bool:
+        return self.canonical(a) == self.canonical(b)

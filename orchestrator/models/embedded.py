@@ -1,0 +1,529 @@
+"""Small Qwen2 checkpoints run in this process: batched, with a prefix cache and a seed per sequence.
+
+One worker thread a model batches whatever concurrent callers ask for. A sequence's tokens depend on its prompt, sampling
+and seed alone, not on what it is batched with, so a run gives the same bytes at any concurrency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from reasonweave.orchestrator.budget import Rates
+from reasonweave.orchestrator.errors import BadInput, ModelError
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
+from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2
+from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Sampling, Score, Token, Usage
+
+BLOCK = 16
+"""The prefix cache shares whole blocks of this many tokens."""
+SEQUENCES = 128
+"""The most sequences decoded at the same time."""
+STEP_TAG = "<extra_0>"
+"""Where a Qwen2.5-Math-PRM reads off the reward of a step."""
+
+
+def render(context: Context) -> str:
+    """A chat as ChatML, the assistant's next turn opened and begun with the prefix. No default system prompt.
+
+    >>> render(Context(Problem("2 + 2?").messages, "It is "))
+    '<|im_start|>user\\n2 + 2?<|im_end|>\\n<|im_start|>assistant\\nIt is '
+    """
+    turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in context.messages)
+    return f"{turns}<|im_start|>assistant\n{context.prefix}"
+
+
+def render_rating(problem: Problem, steps: Sequence[str]) -> str:
+    """A solution as Qwen2.5-Math-PRM reads it: a tag after each step, the delimiters left out.
+
+    >>> render_rating(Problem("q"), ["a\\n\\n", "b"])
+    '<|im_start|>user\\nq<|im_end|>\\n<|im_start|>assistant\\na<extra_0>b<extra_0>'
+    """
+    chat = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in problem.messages)
+    return f"{chat}<|im_start|>assistant\n" + "".join(step.strip() + STEP_TAG for step in steps)
+
+
+class Vocabulary:
+    """A tokenizer.json: text to ids and back, byte by byte, so that a text's tokens can be told apart exactly."""
+
+    def __init__(self, folder: Path, ends: Sequence[int]) -> None:
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.ends = frozenset(ends)
+        special = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
+        table = _byte_table()
+        self.pieces = [b""] * (max(self.tokenizer.get_vocab().values()) + 1)
+        for text, i in self.tokenizer.get_vocab().items():
+            if i not in special:
+                known = all(c in table for c in text)
+                self.pieces[i] = bytes(table[c] for c in text) if known else text.encode()
+        self._encode = functools.lru_cache(maxsize=8192)(self._encode_now)
+
+    def _encode_now(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return self._encode(text)
+
+
+def _byte_table() -> dict[str, int]:
+    """GPT-2's printable stand-ins for bytes, read backwards."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+@dataclass(slots=True)
+class _Prefilled:
+    """A prompt's keys, values and last logits, shared by the requests of one call that have the same prompt."""
+
+    ids: tuple[int, ...]
+    session: int
+    waiting: int = 0
+    keys: F32 | None = None
+    values: F32 | None = None
+    logits: F32 | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Sequence:
+    """One request on its way."""
+
+    request: Request
+    prompt: _Prefilled
+    job: _Job
+    stops: tuple[bytes, ...]
+    draws: Any
+    cached: int = 0
+    ids: list[int] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
+    text: bytearray = field(default_factory=bytearray)
+    end: FinishReason | None = None
+    bucket: int = 0
+    row: int = -1
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt.ids) + len(self.ids)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One call to the engine: its sequences, and how to answer."""
+
+    answer: Callable[[], None]
+    fail: Callable[[BaseException], None]
+    sequences: list[_Sequence] = field(default_factory=list)
+    ratings: list[tuple[Rating, tuple[int, ...]]] = field(default_factory=list)
+    rewards: list[tuple[F32, int]] = field(default_factory=list)
+    left: int = 0
+    cancelled: bool = False
+
+
+class _Cache:
+    """Key-value blocks by session, in a trie of token blocks. A session's blocks go when its run is over."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, dict[tuple[int, tuple[int, ...]], tuple[int, F32, F32]]] = {}
+
+    def find(self, session: int, ids: Sequence[int]) -> tuple[F32, F32] | None:
+        """Keys and values of the longest cached prefix in whole blocks, at least one token left out."""
+        blocks = self._sessions.get(session)
+        found, parent = [], 0
+        for start in range(0, len(ids) - BLOCK, BLOCK) if blocks else ():
+            node = blocks.get((parent, tuple(ids[start : start + BLOCK]))) if blocks else None
+            if node is None:
+                break
+            parent = node[0]
+            found.append(node)
+        if not found:
+            return None
+        return np.concatenate([n[1] for n in found], axis=2), np.concatenate([n[2] for n in found], axis=2)
+
+    def keep(self, session: int, ids: Sequence[int], keys: F32, values: F32) -> None:
+        blocks, parent = self._sessions.setdefault(session, {}), 0
+        for start in range(0, min(len(ids), keys.shape[2]) - BLOCK + 1, BLOCK):
+            key = (parent, tuple(ids[start : start + BLOCK]))
+            if key not in blocks:
+                part = slice(start, start + BLOCK)
+                blocks[key] = (len(blocks) + 1, keys[:, :, part].copy(), values[:, :, part].copy())
+            parent = blocks[key][0]
+
+    def drop(self, session: int) -> None:
+        self._sessions.pop(session, None)
+
+
+class Engine:
+    """The worker behind one checkpoint. Started on first use; `close` ends it."""
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "model.safetensors").exists():
+            raise BadInput(
+                f"no checkpoint in {self.folder}: expected config.json, model.safetensors and tokenizer.json there; "
+                "`reasonweave lab train --out DIR` makes the lab's"
+            )
+        self.network = Qwen2.load(self.folder)
+        config = json.loads((self.folder / "config.json").read_text())
+        generation = self.folder / "generation_config.json"
+        chosen = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+        ends = chosen if chosen is not None else config.get("eos_token_id")
+        self.vocabulary = Vocabulary(self.folder, ends if isinstance(ends, list) else [ends])
+        self._wake = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._forgotten: deque[int] = deque()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._cache = _Cache()
+        self._waiting: deque[_Sequence] = deque()
+        self._buckets: dict[int, tuple[Buffers, list[_Sequence]]] = {}
+
+    # Called from event loops.
+
+    async def submit(self, job: _Job, future: asyncio.Future[None]) -> None:
+        with self._wake:
+            if self._closing:
+                raise ModelError(f"the engine for {self.folder.name} is closed")
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"engine-{self.folder.name}", daemon=True)
+                self._thread.start()
+            self._jobs.append(job)
+            self._wake.notify()
+        try:
+            await future
+        except asyncio.CancelledError:
+            job.cancelled = True
+            raise
+
+    def forget(self, session: int) -> None:
+        with self._wake:
+            self._forgotten.append(session)
+            self._wake.notify()
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+
+    # The worker thread.
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._jobs or self._waiting or self._buckets or self._forgotten or self._closing):
+                    self._wake.wait()
+                if self._closing:
+                    return
+                jobs, forgotten = list(self._jobs), list(self._forgotten)
+                self._jobs.clear()
+                self._forgotten.clear()
+            for session in forgotten:
+                self._cache.drop(session)
+            for job in jobs:
+                self._waiting.extend(sequence for sequence in job.sequences if sequence.end is None)
+                if job.ratings:
+                    self._guarded(job, self._rate, job)
+            try:
+                self._admit()
+                self._advance()
+            except Exception as error:
+                self._abandon(error)
+
+    def _guarded(self, job: _Job, work: Callable[[_Job], None], argument: _Job) -> None:
+        try:
+            work(argument)
+        except Exception as error:
+            job.fail(ModelError(f"{self.folder.name}: {type(error).__name__}: {error}"))
+
+    def _abandon(self, error: Exception) -> None:
+        """Something broke in a batch: fail every job in flight rather than hang one."""
+        flying = {s.job for s in self._waiting} | {s.job for _, members in self._buckets.values() for s in members}
+        self._waiting.clear()
+        self._buckets.clear()
+        for job in flying:
+            job.fail(ModelError(f"{self.folder.name}: {type(error).__name__}: {error}"))
+
+    def _rate(self, job: _Job) -> None:
+        tag = self.vocabulary.encode(STEP_TAG)[0]
+        for rating, ids in job.ratings:
+            if job.cancelled:
+                return
+            found = self._cache.find(rating.session, ids)
+            cached = found[0].shape[2] if found else 0
+            # A tag inside the cached part has no hidden state any more, so the cache serves the problem text alone.
+            first = ids.index(tag)
+            if found and cached > first:
+                cached = first // BLOCK * BLOCK
+                found = (found[0][:, :, :cached], found[1][:, :, :cached]) if cached else None
+            keys, values = found or (None, None)
+            new = np.array(ids[cached:])
+            hidden, keys, values = self.network.prefill(new, keys, values)
+            self._cache.keep(rating.session, ids[:first], keys[:, :, :first], values[:, :, :first])
+            job.rewards.append((self.network.rewards(hidden[new == tag]), cached))
+        job.answer()
+
+    def _admit(self) -> None:
+        """Prefill waiting sequences into free places."""
+        running = sum(len(members) for _, members in self._buckets.values())
+        while self._waiting and running < SEQUENCES:
+            sequence = self._waiting.popleft()
+            prompt = sequence.prompt
+            prompt.waiting -= 1
+            if sequence.job.cancelled:
+                continue
+            if prompt.logits is None:
+                found = self._cache.find(prompt.session, prompt.ids)
+                sequence.cached = found[0].shape[2] if found else 0
+                keys, values = found or (None, None)
+                hidden, prompt.keys, prompt.values = self.network.prefill(
+                    np.array(prompt.ids[sequence.cached :]), keys, values
+                )
+                prompt.logits = self.network.logits(hidden[-1:])
+            else:
+                sequence.cached = len(prompt.ids)
+            self._choose([sequence], prompt.logits)
+            if sequence.end is None and prompt.keys is not None and prompt.values is not None:
+                self._place(sequence, prompt.keys, prompt.values)
+                running += 1
+            else:
+                self._deliver(sequence, prompt.keys, prompt.values)
+            if prompt.waiting == 0:
+                prompt.keys = prompt.values = prompt.logits = None
+
+    def _place(self, sequence: _Sequence, keys: F32, values: F32) -> None:
+        capacity = -(-(sequence.length) // BUCKET) * BUCKET
+        if capacity not in self._buckets:
+            self._buckets[capacity] = (Buffers.empty(self.network.shape, capacity), [])
+        buffers, members = self._buckets[capacity]
+        sequence.bucket, sequence.row = capacity, buffers.append(keys, values)
+        members.append(sequence)
+
+    def _lift(self, sequence: _Sequence) -> tuple[F32, F32]:
+        """Take a sequence out of its bucket; its keys and values so far (the newest token has none yet)."""
+        buffers, members = self._buckets[sequence.bucket]
+        known = buffers.take(sequence.row, sequence.length - 1)
+        moved = buffers.remove(sequence.row)
+        if moved != sequence.row:
+            members[sequence.row] = members[moved]
+            members[sequence.row].row = sequence.row
+        members.pop()
+        if not members:
+            del self._buckets[sequence.bucket]
+        return known
+
+    def _advance(self) -> None:
+        """One token further for all running sequences."""
+        for sequence in [s for _, members in self._buckets.values() for s in members]:
+            if sequence.job.cancelled:
+                self._lift(sequence)
+        if not self._buckets:
+            return
+        running = [s for _, members in self._buckets.values() for s in members]
+        ids = np.array([s.ids[-1] for s in running])
+        positions = np.array([s.length - 1 for s in running])
+        logits = self.network.decode(ids, positions, [buffers for buffers, _ in self._buckets.values()])
+        self._choose(running, logits)
+        for sequence in running:
+            if sequence.end is not None:
+                keys, values = self._lift(sequence)
+                self._deliver(sequence, keys, values)
+            elif sequence.length > sequence.bucket:
+                self._place(sequence, *self._lift(sequence))
+
+    def _choose(self, sequences: Sequence[_Sequence], logits: F32) -> None:
+        """Draw the next token of each sequence from its own stream, and see whether it ends there."""
+        chosen, logprobs, tops = pick(logits, [s.request.sampling for s in sequences], [s.draws[len(s.ids)] for s in sequences])
+        now = time.monotonic()
+        for sequence, token, logprob, top in zip(sequences, chosen.tolist(), logprobs.tolist(), tops, strict=True):
+            piece = self.vocabulary.pieces[token]
+            sequence.ids.append(token)
+            alternatives = tuple((self._show(i), lp) for i, lp in top)
+            sequence.tokens.append(Token(piece.decode(errors="replace"), logprob, alternatives))
+            if token in self.vocabulary.ends:
+                sequence.end = "eos"
+                continue
+            sequence.text += piece
+            reach = len(piece)
+            for stop in sequence.stops:
+                at = sequence.text.find(stop, max(0, len(sequence.text) - reach - len(stop) + 1))
+                if at >= 0:
+                    del sequence.text[at + len(stop) :]
+                    sequence.end = "stop"
+            if sequence.end is None and len(sequence.ids) >= sequence.request.max_tokens:
+                sequence.end = "length"
+            if sequence.end is None and sequence.length >= self.network.shape.context:
+                sequence.end = "length"
+            if sequence.end is None and sequence.request.deadline is not None and now > sequence.request.deadline:
+                sequence.end = "budget"
+
+    def _show(self, token: int) -> str:
+        return self.vocabulary.pieces[token].decode(errors="replace")
+
+    def _deliver(self, sequence: _Sequence, keys: F32 | None, values: F32 | None) -> None:
+        if keys is not None and values is not None:
+            ids = [*sequence.prompt.ids, *sequence.ids]
+            self._cache.keep(sequence.prompt.session, ids, keys, values)
+        job = sequence.job
+        job.left -= 1
+        if job.left == 0:
+            job.answer()
+
+
+def pick(
+    logits: F32, samplings: Sequence[Sampling], draws: Sequence[float]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[list[tuple[int, float]]]]:
+    """Choose a token a row: (ids, log-probabilities at temperature 1, top alternatives).
+
+    A row is drawn by inverting its cumulative distribution at its own uniform number; temperature 0 takes the largest
+    logit. top-k, then top-p, cut the distribution after the temperature, as vLLM does.
+    """
+    exact = logits.astype(np.float64)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    heat = np.array([s.temperature for s in samplings])
+    scaled = shifted / np.where(heat > 0, heat, 1.0)[:, None]
+    weights = np.exp(scaled)
+    for i, sampling in enumerate(samplings):
+        if heat[i] > 0 and (sampling.top_k > 0 or sampling.top_p < 1):
+            weights[i] = _cut(weights[i], sampling.top_k, sampling.top_p)
+    edges = np.cumsum(weights, axis=1)
+    points = np.asarray(draws) * edges[:, -1]
+    drawn = np.minimum((edges <= points[:, None]).sum(axis=1), logits.shape[1] - 1)
+    chosen = np.where(heat > 0, drawn, exact.argmax(axis=1))
+    tops: list[list[tuple[int, float]]] = []
+    for i, sampling in enumerate(samplings):
+        best = np.argsort(-logs[i], kind="stable")[: sampling.top_logprobs] if sampling.top_logprobs else ()
+        tops.append([(int(j), float(logs[i, j])) for j in best])
+    return chosen, logs[np.arange(len(logs)), chosen], tops
+
+
+def _cut(weights: np.ndarray[Any, Any], top_k: int, top_p: float) -> np.ndarray[Any, Any]:
+    """Keep the top_k largest weights (0: all), then the fewest largest that reach top_p of what is left."""
+    order = np.argsort(-weights, kind="stable")
+    keep = order[:top_k] if top_k > 0 else order
+    mass = np.cumsum(weights[keep])
+    keep = keep[: int(np.searchsorted(mass, top_p * mass[-1])) + 1]
+    cut = np.zeros_like(weights)
+    cut[keep] = weights[keep]
+    return cut
+
+
+class EmbeddedModel(Model):
+    """A Qwen2 checkpoint folder (config.json, model.safetensors, tokenizer.json) as a model in this process."""
+
+    def __init__(self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None):
+        self.engine = Engine(folder)
+        active = Rates(active=self.engine.network.parameters)
+        super().__init__(name or Path(folder).name, role=role, rates=rates or active)
+        self.context_length = self.engine.network.shape.context
+
+    def count(self, context: Context) -> int:
+        return len(self.engine.vocabulary.encode(render(context)))
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        job = _Job(*_answers(loop, future))
+        prompts: dict[tuple[int, ...], _Prefilled] = {}
+        for request in requests:
+            ids = self.engine.vocabulary.encode(render(request.context))
+            prompt = prompts.setdefault(ids, _Prefilled(ids, request.session))
+            prompt.waiting += 1
+            stops = tuple(stop.encode() for stop in request.sampling.stop)
+            draws = np.random.Generator(np.random.Philox(key=request.seed)).random(request.max_tokens)
+            sequence = _Sequence(request, prompt, job, stops, draws)
+            if len(ids) >= self.engine.network.shape.context:
+                sequence.end = "length"  # no room for a single token; nothing is computed
+            job.sequences.append(sequence)
+        job.left = sum(sequence.end is None for sequence in job.sequences)
+        try:
+            if job.left:
+                await self.engine.submit(job, future)
+        except asyncio.CancelledError:
+            for sequence in job.sequences:
+                sequence.request.meter.usage = self._usage(sequence)
+            raise
+        return [
+            Completion(s.text.decode(errors="replace"), s.end or "length", self._usage(s), tuple(s.tokens))
+            for s in job.sequences
+        ]
+
+    def _usage(self, sequence: _Sequence) -> Usage:
+        if not sequence.ids:
+            return Usage(calls=1)
+        return self.rates.price(prompt=len(sequence.prompt.ids), cached=sequence.cached, completion=len(sequence.ids))
+
+    def forget(self, session: int) -> None:
+        self.engine.forget(session)
+
+    async def aclose(self) -> None:
+        self.engine.close()
+
+
+class EmbeddedRewardModel(RewardModel):
+    """A process reward model in Qwen2.5-Math-PRM's format as a reward model in this process.
+
+    `Score.steps` holds P(good) for each step, `Score.value` that of the last one.
+    """
+
+    def __init__(self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None):
+        self.engine = Engine(folder)
+        if self.engine.network.score is None:
+            raise BadInput(f"{folder} is no process reward model: it has no score head")
+        active = Rates(active=self.engine.network.parameters)
+        super().__init__(name or Path(folder).name, role=role, rates=rates or active)
+
+    def count(self, problem: Problem, steps: Sequence[str]) -> int:
+        return len(self.engine.vocabulary.encode(render_rating(problem, steps)))
+
+    async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        job = _Job(*_answers(loop, future))
+        for rating in ratings:
+            steps = rating.steps or ("",)
+            job.ratings.append((rating, self.engine.vocabulary.encode(render_rating(rating.problem, steps))))
+        await self.engine.submit(job, future)
+        answers = []
+        for (_, ids), (rewards, cached) in zip(job.ratings, job.rewards, strict=True):
+            values = tuple(float(reward) for reward in rewards)
+            answers.append((Score(values[-1], values), self.rates.price(prompt=len(ids), cached=cached, completion=0)))
+        return answers
+
+    def forget(self, session: int) -> None:
+        self.engine.forget(session)
+
+    async def aclose(self) -> None:
+        self.engine.close()
+
+
+def _answers(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
+) -> tuple[Callable[[], None], Callable[[BaseException], None]]:
+    """Two ways in which the worker thread can end a future of an event loop, harmless once it is over."""
+
+    def settle(error: BaseException | None) -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def post(error: BaseException | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, error)
+
+    return lambda: post(None), post
+

@@ -1,0 +1,75 @@
+"""Where we are in a run: the path that names every seed, pays every token and labels every trace line."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from reasonweave.orchestrator.budget import Budget, Ledger
+from reasonweave.orchestrator.errors import Path, SeedReuse
+from reasonweave.orchestrator.trace import Event, Tracer
+
+
+def _silent(event: Event) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class Session:
+    """What one `solve` shares between all its branches: used paths, and what to tell backends when it is over."""
+
+    number: int = field(default_factory=itertools.count(1).__next__)
+    used: set[Path] = field(default_factory=set)
+    closers: dict[object, Callable[[], None]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let backends drop what they kept for this session (prefix caches)."""
+        for closer in self.closers.values():
+            closer()
+        self.closers.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One position in the tree of a run. Frozen; split it with `child` where work branches.
+
+    Seeds are paths: a call's randomness is a hash of (root seed, path), so the result does not depend on scheduling.
+    """
+
+    root_seed: int = 0
+    path: Path = ()
+    ledger: Ledger = field(default_factory=Ledger)
+    tracer: Tracer = _silent
+    session: Session = field(default_factory=Session)
+
+    def child(self, *label: str | int, budget: Budget | None = None) -> Run:
+        """The run one branch further down; `budget` opens an account of its own under this one.
+
+        >>> Run().child("step", 3).path
+        ('step', 3)
+        """
+        ledger = Ledger(budget, self.ledger) if budget is not None else self.ledger
+        return replace(self, path=(*self.path, *label), ledger=ledger)
+
+    def seed(self, *label: str | int) -> int:
+        """A number in 0..2^48-1 that depends on the root seed and the path alone (48 bits survive JSON)."""
+        text = json.dumps([self.root_seed, *self.path, *label])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+    def rng(self) -> np.random.Generator:
+        """A fresh generator for this path: same path, same draws. Split the run for independent draws."""
+        return np.random.default_rng(self.seed("rng"))
+
+    def claim(self) -> None:
+        """Mark this path as used by a call; a second call from it raises `SeedReuse`."""
+        if self.path in self.session.used:
+            raise SeedReuse(self.path)
+        self.session.used.add(self.path)
+
+    def emit(self, event: Event) -> None:
+        self.tracer(event)

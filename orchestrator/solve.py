@@ -1,0 +1,98 @@
+"""One problem, one strategy, one budget, one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reasonweave.orchestrator._sync import wait
+from reasonweave.orchestrator.budget import Budget, Ledger
+from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.protocols import Strategy
+from reasonweave.orchestrator.run import Run, Session
+from reasonweave.orchestrator.trace import Tally, Tracer, both
+from reasonweave.orchestrator.types import Candidates, Problem, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run gave and what it cost. `usage` is by model name; `seconds` is wall time.
+
+    `answer` is the strategy's conclusion or, where it drew none, the best candidate's; None means no answer.
+    `stopped` says which limit ended it early; `errors` lists requests that failed for good.
+    """
+
+    problem: Problem
+    answer: str | None
+    confidence: float | None
+    candidates: Candidates
+    usage: Mapping[str, Usage]
+    seconds: float
+    seed: int
+    stopped: str | None = None
+    errors: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> Usage:
+        """Usage of all models together."""
+        return Usage.total(list(self.usage.values()))
+
+    @property
+    def tokens(self) -> int:
+        return self.total.tokens
+
+    @property
+    def text(self) -> str:
+        """The solution behind the answer: the best candidate that gives it."""
+        same = self.problem.answers.same
+        behind = [c for c in self.candidates if c.answer and self.answer and same(self.answer, c.answer)]
+        best = Candidates(tuple(behind) or self.candidates.items).best
+        return best.text if best else ""
+
+
+async def asolve(
+    problem: Problem | str,
+    strategy: Strategy,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    trace: Tracer | None = None,
+    within: Ledger | None = None,
+) -> Result:
+    """Solve one problem within a budget. The same seed gives the same result on a deterministic backend.
+
+    `trace` is told every event; `within` is a larger account (a whole evaluation's) that this run also draws on.
+    """
+    problem = Problem(problem) if isinstance(problem, str) else problem
+    tally, began = Tally(), time.monotonic()
+    run = Run(seed, ledger=Ledger(budget, within), tracer=both(tally, trace), session=Session())
+    try:
+        found = await drive(strategy, Candidates.of(problem), run)
+    finally:
+        run.session.close()
+    best = found.best
+    answer = found.answer if found.answer is not None or best is None else best.answer
+    return Result(
+        problem=problem,
+        answer=answer,
+        confidence=found.confidence,
+        candidates=found,
+        usage=dict(sorted(tally.usage.items())),
+        seconds=time.monotonic() - began,
+        seed=seed,
+        stopped=found.stopped,
+        errors=tuple(tally.errors),
+    )
+
+
+def solve(
+    problem: Problem | str,
+    strategy: Strategy,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    trace: Tracer | None = None,
+) -> Result:
+    """`asolve` for scripts, threads and notebooks, also inside a running event loop."""
+    return wait(asolve(problem, strategy, budget=budget, seed=seed, trace=trace))

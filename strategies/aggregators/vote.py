@@ -1,0 +1,78 @@
+"""Votes: pure functions from a candidate set to the same set with an answer and a confidence.
+
+Candidates without an answer abstain. Answers are grouped by the problem's `AnswerSpace.canonical`. A tie goes to the
+answer whose first supporter stands earliest, which no seed and no scheduling can change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+from reasonweave.orchestrator.types import Candidate, Candidates
+
+
+def majority(candidates: Candidates) -> Candidates:
+    r"""Self-consistency (Wang et al., 2023): the most frequent answer; its share of the votes cast is the confidence.
+
+    >>> from reasonweave.orchestrator.types import Problem, Step
+    >>> def said(answer): return Candidate(Problem("q"), (Step(f"\\boxed{{{answer}}}", "m", 1),), done=True)
+    >>> vote = majority(Candidates((said("4"), said("5"), said("4.0"), Candidate(Problem("q")))))
+    >>> vote.answer, round(vote.confidence, 3)
+    ('4', 0.667)
+    """
+    return _elect(candidates, lambda candidate: 1.0)
+
+
+def weighted(candidates: Candidates) -> Candidates:
+    r"""Weighted majority (Li et al., 2023): each answer's supporters add up their verifier scores.
+
+    Scores are taken as weights, so they must not be negative; an unscored candidate counts 0. Where no vote has weight
+    (all scores 0), the plain majority decides. The confidence is the share of the weight.
+
+    >>> from reasonweave.orchestrator.types import Problem, Score, Step
+    >>> def said(answer, score):
+    ...     step = Step(f"\\boxed{{{answer}}}", "m", 1)
+    ...     return Candidate(Problem("q"), (step,), done=True, score=Score(score))
+    >>> vote = weighted(Candidates((said("4", 0.2), said("4", 0.3), said("5", 0.75))))
+    >>> vote.answer, round(vote.confidence, 3)
+    ('5', 0.6)
+    """
+    vote = _elect(candidates, lambda candidate: max(0.0, _score(candidate)))
+    return vote if vote.answer is not None else majority(candidates)
+
+
+def best(candidates: Candidates) -> Candidates:
+    """Best-of-n: the answer of the candidate with the highest score, among those that answer.
+
+    The confidence is the score where it lies in 0..1 (a reward model's probability), else None.
+    """
+    answered = [c for c in candidates if c.answer is not None]
+    if not answered:
+        return replace(candidates, answer=None, confidence=None)
+    top = max(answered, key=_score)
+    value = _score(top)
+    return replace(candidates, answer=top.answer, confidence=value if 0 <= value <= 1 else None)
+
+
+def _score(candidate: Candidate) -> float:
+    value = candidate.score.value if candidate.score is not None else 0.0
+    return value if not math.isnan(value) else 0.0
+
+
+def _elect(candidates: Candidates, weigh: Callable[[Candidate], float]) -> Candidates:
+    """The answer with the greatest summed weight; the words of its first supporter stand for all."""
+    ballots: dict[Hashable, list[float]] = {}
+    words: dict[Hashable, str] = {}
+    for candidate in candidates:
+        if (answer := candidate.answer) is not None:
+            key = candidate.problem.answers.canonical(answer)
+            ballots.setdefault(key, []).append(weigh(candidate))
+            words.setdefault(key, answer)
+    sums = {key: math.fsum(weights) for key, weights in ballots.items()}
+    total = math.fsum(sums.values())
+    if total <= 0:
+        return replace(candidates, answer=None, confidence=None)
+    winner = max(sums, key=sums.__getitem__)
+    return replace(candidates, answer=words[winner], confidence=sums[winner] / total)

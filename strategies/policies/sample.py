@@ -1,0 +1,79 @@
+"""Ask one model for the next step, or for the whole rest of a solution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step, Token
+
+
+@dataclass(frozen=True)
+class Sample:
+    r"""One model continues each candidate: by one step that ends with `until`, or with `until=None` to its own end.
+
+    `temperature`, `top_p`, `top_k` and `max_tokens` (a ceiling a call) are as in `Sampling`. A whole solution is cut into
+    steps at each ``\n\n``, so that verifiers see the same steps either way.
+
+    A candidate is done when the model ends by itself, with an answer or without, and when a whole solution reaches its
+    ceiling. A step cut by its ceiling is no finished step: the next call goes on in the middle of it.
+    """
+
+    model: Model
+    until: str | None = DELIMITER
+    temperature: float = 0.8
+    top_p: float = 1.0
+    top_k: int = 0
+    max_tokens: int = 512
+
+    async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
+        """One call for all; candidates with the same text share one prompt, each with a seed of its own."""
+        contexts = [Context(candidate.problem.messages, candidate.text) for candidate in candidates]
+        stop = (self.until,) if self.until else ()
+        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, stop)
+        completions = await self.model.generate(contexts, run, sampling=sampling)
+        return [self._extended(c, written) for c, written in zip(candidates, completions, strict=True)]
+
+    def _extended(self, candidate: Candidate, written: Completion) -> Candidate:
+        if written.finish_reason == "error":
+            return replace(candidate, done=True, failed=written.error or "request failed")
+        if written.finish_reason == "budget" and not written.text:
+            return candidate
+        ended = written.finish_reason == "eos"
+        full = written.finish_reason == "length" and (self.until is None or not written.text)
+        steps = split(written, self.model.name)
+        return candidate.extend(*steps, done=ended or full) if steps else replace(candidate, done=ended or full)
+
+
+def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> Sample:
+    """A policy that writes whole solutions, one call each: what best-of-n and self-consistency sample from."""
+    return Sample(model, until=None, temperature=temperature, max_tokens=max_tokens)
+
+
+def split(written: Completion, author: str) -> tuple[Step, ...]:
+    r"""A completion as steps: cut after each ``\n\n``, tokens and log-probabilities counted to the step they end in.
+
+    Without tokens (a server that tells none), the completion's count goes to the last step.
+    """
+    texts = [part for part in _parts(written.text) if part]
+    if not written.tokens:
+        counts = [0] * max(0, len(texts) - 1) + [written.usage.completion]
+        return tuple(Step(text, author, count) for text, count in zip(texts, counts, strict=False))
+    steps, tokens = [], list(written.tokens)
+    for i, text in enumerate(texts):
+        mine: list[Token] = []
+        reached = 0
+        while tokens and (reached < len(text) or i == len(texts) - 1):
+            mine.append(tokens.pop(0))
+            reached += len(mine[-1].text)
+        logprobs = [token.logprob for token in mine]
+        known = None if None in logprobs else sum(p for p in logprobs if p is not None)
+        steps.append(Step(text, author, len(mine), known))
+    return tuple(steps)
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(DELIMITER)
+    return [part + DELIMITER for part in parts[:-1]] + parts[-1:]

@@ -1,0 +1,178 @@
+"""Lab problems: seeded, inexhaustible chains of whole-number arithmetic with levels 1 to 5.
+
+A problem is one sentence an operation, a solution one equation a paragraph::
+
+    Start with 47. Add 38. Multiply by 6. Subtract 19. What is the result?
+
+    47 + 38 = 85
+
+    85 * 6 = 510
+
+    510 - 19 = 491
+
+    The answer is \\boxed{491}
+
+Every value stays a whole number between 0 and 999, so each step is a true equation that anyone (or a symbolic checker)
+can check. Training and test problems are disjoint by construction: a hash of the text decides the side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+LARGEST = 999
+LEVELS = (1, 2, 3, 4, 5)
+Split = Literal["train", "test"]
+Symbol = Literal["+", "-", "*", "/"]
+
+_WORDS: dict[Symbol, str] = {"+": "Add", "-": "Subtract", "*": "Multiply by", "/": "Divide by"}
+_SYMBOLS: dict[str, Symbol] = {words: symbol for symbol, words in _WORDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a level asks for: the number of operations and the largest addend; products only where `products`."""
+
+    operations: tuple[int, int]
+    addend: int
+    products: bool
+
+
+LEVEL: dict[int, Level] = {
+    1: Level((2, 2), 99, products=False),
+    2: Level((3, 3), 99, products=True),
+    3: Level((4, 4), 99, products=True),
+    4: Level((5, 5), 499, products=True),
+    5: Level((6, 7), 499, products=True),
+}
+
+
+def apply(value: int, symbol: Symbol, operand: int) -> int:
+    """The result of one operation; division must be exact.
+
+    >>> apply(47, "+", 38), apply(84, "/", 4)
+    (85, 21)
+    """
+    match symbol:
+        case "+":
+            return value + operand
+        case "-":
+            return value - operand
+        case "*":
+            return value * operand
+        case "/":
+            return value // operand
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One lab problem: a starting value and the operations on it, in order."""
+
+    start: int
+    operations: tuple[tuple[Symbol, int], ...]
+    level: int
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The running value after each operation."""
+        values, value = [], self.start
+        for symbol, operand in self.operations:
+            value = apply(value, symbol, operand)
+            values.append(value)
+        return tuple(values)
+
+    @property
+    def answer(self) -> int:
+        return self.values[-1]
+
+    @property
+    def text(self) -> str:
+        """The problem as it is put to a model.
+
+        >>> Chain(47, (("+", 38), ("*", 6)), level=1).text
+        'Start with 47. Add 38. Multiply by 6. What is the result?'
+        """
+        told = " ".join(f"{_WORDS[symbol]} {operand}." for symbol, operand in self.operations)
+        return f"Start with {self.start}. {told} What is the result?"
+
+    @property
+    def id(self) -> str:
+        return f"lab-{self.level}-{hashlib.sha256(self.text.encode()).hexdigest()[:10]}"
+
+    @property
+    def split(self) -> Split:
+        """One text in eight belongs to the test split, decided by a hash of the text alone."""
+        return "test" if hashlib.sha256(self.text.encode()).digest()[0] < 32 else "train"
+
+
+def parse(text: str) -> Chain:
+    """Read a problem back from its text (the level is not in the text; it comes back as 0).
+
+    Raises ValueError where the text is not a lab problem.
+
+    >>> parse("Start with 8. Multiply by 6. Subtract 9. What is the result?").values
+    (48, 39)
+    """
+    *told, question = [part.strip() for part in text.strip().split(".")]
+    if question != "What is the result?" or not told or not told[0].startswith("Start with "):
+        raise ValueError(f"not a lab problem: {text[:80]!r}")
+    operations = []
+    for sentence in told[1:]:
+        words, _, operand = sentence.rpartition(" ")
+        if words not in _SYMBOLS or not operand.isdigit():
+            raise ValueError(f"not a lab operation: {sentence!r}")
+        operations.append((_SYMBOLS[words], int(operand)))
+    return Chain(int(told[0].removeprefix("Start with ")), tuple(operations), level=0)
+
+
+def draw(rng: random.Random, level: int) -> Chain:
+    """One random chain of this level; every running value is a whole number in 0..999, and no operation is idle."""
+    shape = LEVEL[level]
+    start = value = rng.randint(2, 99)
+    operations: list[tuple[Symbol, int]] = []
+    for _ in range(rng.randint(*shape.operations)):
+        symbol, operand = _draw_operation(rng, value, shape)
+        value = apply(value, symbol, operand)
+        operations.append((symbol, operand))
+    return Chain(start, tuple(operations), level)
+
+
+def _draw_operation(rng: random.Random, value: int, shape: Level) -> tuple[Symbol, int]:
+    kinds: list[Symbol] = ["+", "-", "*", "/"] if shape.products else ["+", "-"]
+    while True:
+        symbol = rng.choice(kinds)
+        if symbol == "+" and value < LARGEST - 2:
+            return symbol, rng.randint(2, min(shape.addend, LARGEST - value))
+        if symbol == "-" and value > 2:
+            return symbol, rng.randint(2, min(shape.addend, value))
+        if symbol == "*" and 2 <= value <= LARGEST // 2:
+            return symbol, rng.randint(2, min(9, LARGEST // value))
+        if symbol == "/" and (divisors := [d for d in range(2, 10) if value and value % d == 0]):
+            return symbol, rng.choice(divisors)
+
+
+def stream(split: Split, seed: int, levels: Sequence[int] = LEVELS) -> Iterator[Chain]:
+    """An endless stream of problems of one split, levels drawn uniformly. The same seed gives the same stream."""
+    rng = random.Random(f"reasonweave-lab/{split}/{seed}")
+    while True:
+        chain = draw(rng, rng.choice(levels))
+        if chain.split == split:
+            yield chain
+
+
+def problems(n: int, *, split: Split = "test", seed: int = 0, levels: Sequence[int] = LEVELS) -> list[Chain]:
+    """The first n distinct problems of a stream, with the levels in equal shares (1, 2, … 5, 1, 2, …).
+
+    >>> [chain.level for chain in problems(6)]
+    [1, 2, 3, 4, 5, 1]
+    """
+    sources = {level: stream(split, seed, [level]) for level in levels}
+    chosen: dict[str, Chain] = {}
+    while len(chosen) < n:
+        chain = next(sources[levels[len(chosen) % len(levels)]])
+        chosen.setdefault(chain.text, chain)
+    return list(chosen.values())

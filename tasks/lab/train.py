@@ -1,0 +1,251 @@
+"""Train the lab checkpoints: `reasonweave lab train --out DIR`. Needs the extra `train` (torch, transformers).
+
+Three stages, one after the other, each resumable: lab-small and lab-large learn the same documents
+(`reasonweave.tasks.lab.corpus`) with different capacity and training length; lab-prm starts from lab-large's weights and
+learns to label the steps of solutions that the two models sampled themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+from reasonweave.tasks.lab.corpus import document
+from reasonweave.tasks.lab.problems import LEVELS, Chain, draw
+from reasonweave.tasks.lab.tokenizer import END, PAD, build, save
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Shape and schedule of one causal model. `documents` is the length of the run; a batch holds about `tokens` tokens.
+
+    `rate` is Muon's learning rate for the weight matrices; embeddings, norms and biases take AdamW at `rate` / 2.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    documents: int
+    seed: int
+    tokens: int = 6_000
+    rate: float = 1e-2
+
+
+RECIPES = {
+    "lab-small": Recipe(64, 2, 2, 1, 176, documents=200 * 1024, seed=1),
+    "lab-large": Recipe(128, 4, 4, 2, 352, documents=300 * 1024, seed=2),
+}
+CHUNK = 1_024
+"""Documents a chunk: the unit of progress and of resuming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids, targets and loss weights, each of shape (documents, length)."""
+
+    ids: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def train_chain(rng: random.Random) -> Chain:
+    """A random problem of the training split, levels drawn uniformly."""
+    while True:
+        chain = draw(rng, rng.choice(LEVELS))
+        if chain.split == "train":
+            return chain
+
+
+def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
+    """The batches of one chunk of documents, alike in length each, in random order: a function of (seed, chunk) alone."""
+    rng = random.Random(f"reasonweave-lab/{recipe.seed}/{chunk}")
+    documents = [document(train_chain(rng), rng) for _ in range(CHUNK)]
+    encoded = tokenizer.encode_batch(["".join(piece.text for piece in pieces) for pieces in documents])
+    rows = []
+    for pieces, tokens in zip(documents, encoded, strict=True):
+        learn = [piece.learn for piece in pieces for _ in piece.text]
+        rows.append((tokens.ids, [learn[start] for start, _ in tokens.offsets]))
+    rows.sort(key=lambda row: len(row[0]))
+    made: list[Batch] = []
+    group: list[tuple[list[int], list[float]]] = []
+    for row in rows:
+        if group and (len(group) + 1) * len(row[0]) > recipe.tokens:
+            made.append(_pad(group))
+            group = []
+        group.append(row)
+    made.append(_pad(group))
+    rng.shuffle(made)
+    return made
+
+
+def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> Batch:
+    width = max(len(ids) for ids, _ in rows)
+    ids, weights = torch.zeros((len(rows), width), dtype=torch.long), torch.zeros((len(rows), width))
+    for i, (row, learn) in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        weights[i, : len(row)] = torch.tensor(learn)
+    return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
+
+
+def config(recipe: Recipe, tokenizer: Tokenizer) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads,
+        intermediate_size=recipe.hidden,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.token_to_id(END),
+        pad_token_id=tokenizer.token_to_id(PAD),
+    )
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum orthogonalised by five Newton–Schulz iterations (Jordan et al., 2024), in float32.
+
+    torch's own Muon iterates in bfloat16, which processors without bfloat16 arithmetic emulate twenty times slower.
+    Updates are scaled to AdamW's root mean square, 0.2 · sqrt(max(rows, columns)) (Liu et al., 2025, arXiv 2502.16982).
+    """
+
+    def __init__(self, matrices: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": 0.95, "weight_decay": 0.01})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            for matrix in group["params"]:
+                shapes.setdefault(matrix.shape, []).append(matrix)
+            for shape, matrices in shapes.items():
+                directions = []
+                for matrix in matrices:
+                    momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                    momentum.lerp_(matrix.grad, 1 - group["momentum"])
+                    directions.append(matrix.grad.lerp(momentum, group["momentum"]))
+                scale = group["lr"] * 0.2 * math.sqrt(max(shape))
+                for matrix, update in zip(matrices, orthogonal(torch.stack(directions)), strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-scale)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: singular values go to about 1. Shape (n, rows, columns)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    flat = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
+    x = flat / (flat.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if matrices.shape[-2] > matrices.shape[-1] else x
+
+
+class Optimiser:
+    """Muon on the hidden weight matrices, AdamW on the rest, one warm-up and cosine schedule over the run."""
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        rest = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in name)]
+        self.parts: list[tuple[torch.optim.Optimizer, float]] = [
+            (Muon(matrices, rate), rate),
+            (torch.optim.AdamW(rest, lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0), rate / 2),
+        ]
+
+    def step(self, update: int, progress: float) -> None:
+        """One update; `progress` in 0..1 places it on the schedule, `update` counts from 0 for the warm-up."""
+        share = min(1.0, (update + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        for optimiser, rate in self.parts:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * share
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[Any]:
+        return [optimiser.state_dict() for optimiser, _ in self.parts]
+
+    def load_state_dict(self, states: list[Any]) -> None:
+        for (optimiser, _), state in zip(self.parts, states, strict=True):
+            optimiser.load_state_dict(state)
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision() -> torch.dtype | None:
+    """bfloat16 where the hardware computes in it, else None: plain float32."""
+    if torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return None
+
+
+def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Recipe | None = None) -> None:
+    """Train one causal model into `out`/name; resumes from `out`/.training/name.pt where that exists."""
+    recipe = recipe or RECIPES[name]
+    folder, resume = out / name, out / ".training" / f"{name}.pt"
+    if (folder / "model.safetensors").exists():
+        report(f"{name}: already there")
+        return
+    tokenizer = build()
+    torch.manual_seed(recipe.seed)
+    model = Qwen2ForCausalLM(config(recipe, tokenizer)).to(device())
+    optimiser = Optimiser(model, recipe.rate)
+    chunks, start, update, spent = recipe.documents // CHUNK, 0, 0, 0.0
+    if resume.exists():
+        state = torch.load(resume, weights_only=False)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        start, update, spent = state["chunk"], state["update"], state["seconds"]
+        report(f"{name}: resuming at {start}/{chunks}")
+    resume.parent.mkdir(parents=True, exist_ok=True)
+    began = saved = time.monotonic()
+    dtype = precision()
+    for chunk in range(start, chunks):
+        losses = []
+        made = batches(tokenizer, recipe, chunk)
+        for i, batch in enumerate(made):
+            with torch.autocast(device().type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                logits = model(input_ids=batch.ids.to(device())).logits.float()
+                each = functional.cross_entropy(
+                    logits.flatten(0, 1), batch.targets.flatten().to(device()), reduction="none"
+                )
+            weights = batch.weights.flatten().to(device())
+            loss = (each * weights).sum() / weights.sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step(update, (chunk + i / len(made)) / chunks)
+            update += 1
+            losses.append(loss.item())
+        seconds = spent + time.monotonic() - began
+        report(
+            f"{name} {chunk + 1}/{chunks}  loss {sum(losses) / len(losses):.4f}  {update} updates  "
+            f"{seconds / 60:.1f} min, about {seconds / (chunk + 1) * (chunks - chunk - 1) / 60:.0f} left"
+        )
+        if time.monotonic() - saved > 60 or chunk + 1 == chunks:
+            saved = time.monotonic()
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save({**state, "chunk": chunk + 1, "update": update, "seconds": seconds}, resume.with_suffix(".new"))
+            resume.with_suffix(".new").replace(resume)
+    write(model, tokenizer, folder)
+
+
+def write(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Save a checkpoint as Hugging Face does: config.json, model.safetensors, the tokenizer's files."""
+    model = model.float().cpu()
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.token_to_id(END), do_sample=True, temperature=0.8)
+    model.save_pretrained(folder)
+    save(tokenizer, folder)

@@ -1,0 +1,2 @@
+"""prompts"""
+SELF_CHECK_PROMPT = "Is the answer above right? Reply True or False."
