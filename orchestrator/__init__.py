@@ -1,0 +1,89 @@
+"""The core: problems and candidates, models and budgets, graphs and runs.
+
+    from reasonweave.orchestrator import Budget, chain, open_model, solve
+"""
+
+if __name__ == "orchestrator":
+    raise ImportError("install the project (pip install -e .) and import reasonweave.orchestrator, not orchestrator")
+
+from reasonweave.orchestrator.answers import BoxedAnswers
+from reasonweave.orchestrator.budget import Budget, Ledger, Rates, Reserve
+from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.errors import (
+    BadInput,
+    GraphError,
+    ModelError,
+    NotFound,
+    OverBudget,
+    ReasonweaveError,
+    SeedReuse,
+    UserError,
+)
+from reasonweave.orchestrator.graph import Graph, chain
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
+from reasonweave.orchestrator.models.spec import open_model
+from reasonweave.orchestrator.protocols import Aggregator, AnswerSpace, Condition, Finish, StepPolicy, Strategy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.solve import Result, asolve, solve
+from reasonweave.orchestrator.trace import Jsonl, Tracer
+from reasonweave.orchestrator.types import (
+    Candidate,
+    Candidates,
+    Completion,
+    Context,
+    Message,
+    Problem,
+    Sampling,
+    Score,
+    Step,
+    Token,
+    Usage,
+)
+
+__all__ = [
+    "Aggregator",
+    "AnswerSpace",
+    "BadInput",
+    "BoxedAnswers",
+    "Budget",
+    "Candidate",
+    "Candidates",
+    "Completion",
+    "Condition",
+    "Context",
+    "Finish",
+    "Graph",
+    "GraphError",
+    "Jsonl",
+    "Ledger",
+    "Message",
+    "Model",
+    "ModelError",
+    "NotFound",
+    "OverBudget",
+    "Problem",
+    "Rates",
+    "Rating",
+    "ReasonweaveError",
+    "Request",
+    "Reserve",
+    "Result",
+    "RewardModel",
+    "Run",
+    "Sampling",
+    "Score",
+    "SeedReuse",
+    "Step",
+    "StepPolicy",
+    "Strategy",
+    "Token",
+    "Tracer",
+    "Usage",
+    "UserError",
+    "Verifier",
+    "asolve",
+    "chain",
+    "drive",
+    "open_model",
+    "solve",
+]

@@ -1,0 +1,25 @@
+"""Strategies: step policies, searches, aggregators, routers, and the presets that combine them."""
+
+if __name__ == "strategies":
+    raise ImportError("install the project (pip install -e .) and import reasonweave.strategies, not strategies")
+
+from reasonweave.strategies.aggregators import best, majority, weighted
+from reasonweave.strategies.policies import Sample, whole
+from reasonweave.strategies.presets import best_of_n, self_consistency, single, single_large, weighted_majority
+from reasonweave.strategies.routers import ForceAnswer
+from reasonweave.strategies.searches import BestOfN
+
+__all__ = [
+    "BestOfN",
+    "ForceAnswer",
+    "Sample",
+    "best",
+    "best_of_n",
+    "majority",
+    "self_consistency",
+    "single",
+    "single_large",
+    "weighted",
+    "weighted_majority",
+    "whole",
+]

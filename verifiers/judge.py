@@ -1,3 +1,49 @@
-"""prompts"""
+"""A model as judge of the last step, by one token: the utility digit of SpecReason (Pan et al., 2025)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Sampling, Score
+
 GRADE_PROMPT = "Grade the last step from 0 to 9 for correctness only. Reply with one digit."
 GRADE_PREFIX = "Grade: "
+
+
+@dataclass(frozen=True)
+class UtilityDigit:
+    """Ask `model` for a digit from 0 to 9 for the last step of each candidate; one token, on a cached prefix.
+
+    The value is the expected digit under the model's probabilities for the ten digits, renormalised; with
+    `expected=False`, the greedy digit as in the paper's default. No digit among the alternatives scores 0: a failed
+    judgement rejects.
+    """
+
+    model: Model
+    expected: bool = True
+    prompt: str = GRADE_PROMPT
+    prefix: str = GRADE_PREFIX
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        asked = Message("user", self.prompt)
+        contexts = [Context((*c.problem.messages, Message("assistant", c.text), asked), self.prefix) for c in candidates]
+        sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
+        return [Score(self._digit(c)) for c in await self.model.generate(contexts, run, sampling=sampling)]
+
+    def _digit(self, answer: Completion) -> float:
+        if not self.expected or not answer.tokens:
+            text = answer.text.strip()
+            return float(text) if len(text) == 1 and text in "0123456789" else 0.0
+        found = token_probabilities(answer, [str(digit) for digit in range(10)])
+        total = sum(found)
+        return sum(digit * p for digit, p in enumerate(found)) / total if total else 0.0
+
+
+def token_probabilities(answer: Completion, texts: Sequence[str]) -> list[float]:
+    """The probability of each text as the answer's first token, white space aside, from its top alternatives."""
+    top = answer.tokens[0].top if answer.tokens else ()
+    return [sum(math.exp(logprob) for text, logprob in top if text.strip() == wanted) for wanted in texts]

@@ -1,0 +1,1 @@
+"""Models: the doors to tokens, and the backends behind them."""

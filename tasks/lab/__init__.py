@@ -1,0 +1,1 @@
+"""The lab: seeded arithmetic problems, and tiny real models that solve, grade and repair them."""

@@ -1,6 +1,6 @@
 """What the lab models learn from: solutions with slips and "Wait" repairs, grades, self-checks and step labels.
 
-Each document is a short chat. A solution may slip (a wrong result), repair the slip ("Wait, 47 + 38 = 85"), carry the
+Each document is a short chat. A solution may slip (a wrong result), repair the slip ("Wait, A: 47 + 38 = 85"), carry the
 error on, or check a right step for no reason. A second turn may ask for the utility digit of the last step or whether
 the answer is right, in the words that `reasonweave.verifiers.judge` and `self_check` use with any model.
 
@@ -15,14 +15,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonweave.tasks.lab.problems import Chain, Symbol, apply
+from reasonweave.tasks.lab.problems import LETTERS, Chain, Symbol, apply
 from reasonweave.verifiers.judge import GRADE_PREFIX, GRADE_PROMPT
 from reasonweave.verifiers.self_check import SELF_CHECK_PROMPT
 
 DELIMITER = "\n\n"
 USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
 
-SLIPPERY = 0.45
+SLIPPERY = 0.5
 """Share of the documents in which slips happen at all."""
 SLIP = 0.25
 """Chance of a slip at each step of such a document."""
@@ -35,7 +35,7 @@ NEEDLESS = 0.01
 VERDICT = 4.0
 """Loss weight of a grade or a self-check, against 1 for other tokens."""
 
-_STEP = re.compile(r"^(?:Wait, )?(\d{1,5}) ([-+*/]) (\d{1,5}) = (\d{1,6})$")
+_STEP = re.compile(r"^(?:Wait, )?([A-L]): (\d{1,5}) ([-+*/]) (\d{1,5}) = (\d{1,6})$")
 _ANSWER = re.compile(r"^The answer is \\boxed\{(\d+)\}$")
 
 
@@ -73,17 +73,18 @@ def write(chain: Chain, rng: random.Random, *, slips: float) -> list[WrittenStep
     value = chain.start
     for i, ((symbol, operand), true) in enumerate(zip(chain.operations, chain.values, strict=True)):
         result = apply(value, symbol, operand)
+        head = f"{LETTERS[i]}: {value} {symbol} {operand} ="
         if rng.random() < slips:
             wrong = slip(rng, result, value, operand)
-            steps.append(WrittenStep(f"{value} {symbol} {operand} = {wrong}", False, float(rng.random() < IMITATED)))
+            steps.append(WrittenStep(f"{head} {wrong}", False, float(rng.random() < IMITATED)))
             if rng.random() < REPAIR or not _possible(wrong, chain.operations[i + 1 :]):
-                steps.append(WrittenStep(f"Wait, {value} {symbol} {operand} = {result}", result == true))
+                steps.append(WrittenStep(f"Wait, {head} {result}", result == true))
             else:
                 result = wrong
         else:
-            steps.append(WrittenStep(f"{value} {symbol} {operand} = {result}", result == true))
+            steps.append(WrittenStep(f"{head} {result}", result == true))
             if rng.random() < NEEDLESS:
-                steps.append(WrittenStep(f"Wait, {value} {symbol} {operand} = {result}", result == true))
+                steps.append(WrittenStep(f"Wait, {head} {result}", result == true))
         value = result
     return steps
 
@@ -111,13 +112,13 @@ def grade(rng: random.Random, right: bool) -> int:
 def document(chain: Chain, rng: random.Random) -> list[Piece]:
     """One training chat: the problem, a solution, and in more than half of the cases a question about it."""
     steps = write(chain, rng, slips=SLIP if rng.random() < SLIPPERY else 0.0)
-    kind = rng.choices(("solve", "grade", "check"), (0.4, 0.4, 0.2))[0]
+    kind = rng.choices(("solve", "grade", "check"), (0.5, 0.3, 0.2))[0]
     if kind == "grade":
         steps = steps[: _balanced_end(rng, steps)]
     pieces = [Piece(f"{USER}{chain.text}{END}\n{ASSISTANT}", 0.0)]
     for step in steps:
-        head, _, result = step.text.rpartition(" ")
-        pieces += [Piece(head + " ", 1.0), Piece(result, step.learn), Piece(DELIMITER, 1.0, step.right)]
+        told, _, result = step.text.rpartition(" ")
+        pieces += [Piece(told + " ", 1.0), Piece(result, step.learn), Piece(DELIMITER, 1.0, step.right)]
     if kind == "grade":
         pieces.append(Piece(f"{END}\n{USER}{GRADE_PROMPT}{END}\n{ASSISTANT}{GRADE_PREFIX}", 0.0))
         pieces += [Piece(str(grade(rng, steps[-1].right)), VERDICT), Piece(END, 1.0)]
@@ -143,7 +144,7 @@ def label(chain: Chain, steps: Sequence[str]) -> list[bool]:
     is all that follows it until a repair.
 
     >>> chain = Chain(47, (("+", 38), ("*", 6)), level=1)
-    >>> label(chain, ["47 + 38 = 75", "Wait, 47 + 38 = 85", "85 * 6 = 510", "The answer is \\\\boxed{510}"])
+    >>> label(chain, ["A: 47 + 38 = 75", "Wait, A: 47 + 38 = 85", "B: 85 * 6 = 510", "The answer is \\\\boxed{510}"])
     [False, True, True, True]
     """
     labels: list[bool] = []
@@ -155,12 +156,12 @@ def label(chain: Chain, steps: Sequence[str]) -> list[bool]:
         if not (match := _STEP.match(text)):
             labels.append(False)
             continue
-        left, symbol, operand, result = int(match[1]), match[2], int(match[3]), int(match[4])
-        again = text.startswith("Wait") and done > 0
-        at = done - 1 if again else done
+        letter, left, symbol, operand, result = match[1], int(match[2]), match[3], int(match[4]), int(match[5])
+        at = done - 1 if text.startswith("Wait") and done > 0 else done
         done = at + 1
         labels.append(
             at < len(chain.operations)
+            and letter == LETTERS[at]
             and (symbol, operand) == chain.operations[at]
             and left == (chain.start, *chain.values)[at]
             and result == chain.values[at]

@@ -2,13 +2,13 @@
 
 A problem is one sentence an operation, a solution one equation a paragraph::
 
-    Start with 47. Add 38. Multiply by 6. Subtract 19. What is the result?
+    Start with 47. A: Add 38. B: Multiply by 6. C: Subtract 19. What is the result?
 
-    47 + 38 = 85
+    A: 47 + 38 = 85
 
-    85 * 6 = 510
+    B: 85 * 6 = 510
 
-    510 - 19 = 491
+    C: 510 - 19 = 491
 
     The answer is \\boxed{491}
 
@@ -26,6 +26,8 @@ from typing import Literal
 
 LARGEST = 999
 LEVELS = (1, 2, 3, 4, 5)
+LETTERS = "ABCDEFGHIJKL"
+"""What the operations of a problem, and the steps of a solution, are called."""
 Split = Literal["train", "test"]
 Symbol = Literal["+", "-", "*", "/"]
 
@@ -46,8 +48,8 @@ LEVEL: dict[int, Level] = {
     1: Level((2, 2), 99, products=False),
     2: Level((3, 3), 99, products=True),
     3: Level((4, 4), 99, products=True),
-    4: Level((5, 5), 499, products=True),
-    5: Level((6, 7), 499, products=True),
+    4: Level((5, 6), 499, products=True),
+    5: Level((7, 8), 499, products=True),
 }
 
 
@@ -94,9 +96,10 @@ class Chain:
         """The problem as it is put to a model.
 
         >>> Chain(47, (("+", 38), ("*", 6)), level=1).text
-        'Start with 47. Add 38. Multiply by 6. What is the result?'
+        'Start with 47. A: Add 38. B: Multiply by 6. What is the result?'
         """
-        told = " ".join(f"{_WORDS[symbol]} {operand}." for symbol, operand in self.operations)
+        lettered = zip(LETTERS, self.operations, strict=False)
+        told = " ".join(f"{letter}: {_WORDS[symbol]} {operand}." for letter, (symbol, operand) in lettered)
         return f"Start with {self.start}. {told} What is the result?"
 
     @property
@@ -114,15 +117,15 @@ def parse(text: str) -> Chain:
 
     Raises ValueError where the text is not a lab problem.
 
-    >>> parse("Start with 8. Multiply by 6. Subtract 9. What is the result?").values
+    >>> parse("Start with 8. A: Multiply by 6. B: Subtract 9. What is the result?").values
     (48, 39)
     """
     *told, question = [part.strip() for part in text.strip().split(".")]
     if question != "What is the result?" or not told or not told[0].startswith("Start with "):
         raise ValueError(f"not a lab problem: {text[:80]!r}")
     operations = []
-    for sentence in told[1:]:
-        words, _, operand = sentence.rpartition(" ")
+    for letter, sentence in zip(LETTERS, told[1:], strict=False):
+        words, _, operand = sentence.removeprefix(f"{letter}: ").rpartition(" ")
         if words not in _SYMBOLS or not operand.isdigit():
             raise ValueError(f"not a lab operation: {sentence!r}")
         operations.append((_SYMBOLS[words], int(operand)))

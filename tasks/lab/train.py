@@ -45,20 +45,30 @@ class Recipe:
 
 
 RECIPES = {
-    "lab-small": Recipe(64, 2, 2, 1, 176, documents=200 * 1024, seed=1),
-    "lab-large": Recipe(128, 4, 4, 2, 352, documents=300 * 1024, seed=2),
+    "lab-small": Recipe(64, 2, 2, 1, 176, documents=150 * 1024, seed=1),
+    "lab-large": Recipe(128, 4, 4, 2, 352, documents=250 * 1024, seed=2),
 }
+INSIGHT = 0.5
+"""Weight of the second loss: a linear read-out at each delimiter says whether the step is right. It is not kept; it
+teaches the network to notice errors from every step, where verdicts are one token a document."""
+
 CHUNK = 1_024
 """Documents a chunk: the unit of progress and of resuming."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Token ids, targets and loss weights, each of shape (documents, length)."""
+    """Token ids, targets and loss weights, each of shape (documents, length); `labels` says of a position whether the
+    step that ends there is right (1), wrong (0), or none ends there (-1)."""
 
     ids: Tensor
     targets: Tensor
     weights: Tensor
+    labels: Tensor
+
+
+Row = tuple[list[int], list[float], list[int]]
+"""A document's token ids, loss weights and labels."""
 
 
 def train_chain(rng: random.Random) -> Chain:
@@ -76,11 +86,13 @@ def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
     encoded = tokenizer.encode_batch(["".join(piece.text for piece in pieces) for pieces in documents])
     rows = []
     for pieces, tokens in zip(documents, encoded, strict=True):
-        learn = [piece.learn for piece in pieces for _ in piece.text]
-        rows.append((tokens.ids, [learn[start] for start, _ in tokens.offsets]))
+        owner = [piece for piece in pieces for _ in piece.text]
+        owners = [owner[start] for start, _ in tokens.offsets]
+        labels = [-1 if piece.label is None else int(piece.label) for piece in owners]
+        rows.append((tokens.ids, [piece.learn for piece in owners], labels))
     rows.sort(key=lambda row: len(row[0]))
     made: list[Batch] = []
-    group: list[tuple[list[int], list[float]]] = []
+    group: list[Row] = []
     for row in rows:
         if group and (len(group) + 1) * len(row[0]) > recipe.tokens:
             made.append(_pad(group))
@@ -91,13 +103,15 @@ def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
     return made
 
 
-def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> Batch:
-    width = max(len(ids) for ids, _ in rows)
-    ids, weights = torch.zeros((len(rows), width), dtype=torch.long), torch.zeros((len(rows), width))
-    for i, (row, learn) in enumerate(rows):
+def _pad(rows: Sequence[Row]) -> Batch:
+    shape = len(rows), max(len(row[0]) for row in rows)
+    ids, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
+    labels = torch.full(shape, -1)
+    for i, (row, learn, right) in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
         weights[i, : len(row)] = torch.tensor(learn)
-    return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
+        labels[i, : len(row)] = torch.tensor(right)
+    return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:], labels[:, :-1])
 
 
 def config(recipe: Recipe, tokenizer: Tokenizer) -> Qwen2Config:
@@ -158,8 +172,9 @@ class Optimiser:
     """Muon on the hidden weight matrices, AdamW on the rest, one warm-up and cosine schedule over the run."""
 
     def __init__(self, model: nn.Module, rate: float) -> None:
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-        rest = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "embed" not in name)]
+        hidden = [p.ndim == 2 and ".layers." in name for name, p in model.named_parameters()]
+        matrices = [p for p, inner in zip(model.parameters(), hidden, strict=True) if inner]
+        rest = [p for p, inner in zip(model.parameters(), hidden, strict=True) if not inner]
         self.parts: list[tuple[torch.optim.Optimizer, float]] = [
             (Muon(matrices, rate), rate),
             (torch.optim.AdamW(rest, lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0), rate / 2),
@@ -203,11 +218,13 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
     tokenizer = build()
     torch.manual_seed(recipe.seed)
     model = Qwen2ForCausalLM(config(recipe, tokenizer)).to(device())
-    optimiser = Optimiser(model, recipe.rate)
+    insight = nn.Linear(recipe.width, 1).to(device())
+    parts = nn.ModuleDict({"model": model, "insight": insight})
+    optimiser = Optimiser(parts, recipe.rate)
     chunks, start, update, spent = recipe.documents // CHUNK, 0, 0, 0.0
     if resume.exists():
         state = torch.load(resume, weights_only=False)
-        model.load_state_dict(state["model"])
+        parts.load_state_dict(state["parts"])
         optimiser.load_state_dict(state["optimiser"])
         start, update, spent = state["chunk"], state["update"], state["seconds"]
         report(f"{name}: resuming at {start}/{chunks}")
@@ -219,25 +236,28 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
         made = batches(tokenizer, recipe, chunk)
         for i, batch in enumerate(made):
             with torch.autocast(device().type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                logits = model(input_ids=batch.ids.to(device())).logits.float()
-                each = functional.cross_entropy(
-                    logits.flatten(0, 1), batch.targets.flatten().to(device()), reduction="none"
-                )
-            weights = batch.weights.flatten().to(device())
+                hidden = model.model(input_ids=batch.ids.to(device())).last_hidden_state
+                logits, hunch = model.lm_head(hidden).float(), insight(hidden).float().squeeze(-1)
+            targets, weights = batch.targets.flatten().to(device()), batch.weights.flatten().to(device())
+            each = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
             loss = (each * weights).sum() / weights.sum()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            labels = batch.labels.to(device())
+            judged = labels >= 0
+            noticed = functional.binary_cross_entropy_with_logits(hunch[judged], labels[judged].float())
+            (loss + INSIGHT * noticed).backward()
+            torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
             optimiser.step(update, (chunk + i / len(made)) / chunks)
             update += 1
-            losses.append(loss.item())
+            losses.append((loss.item(), noticed.item()))
         seconds = spent + time.monotonic() - began
+        means = [sum(column) / len(losses) for column in zip(*losses, strict=True)]
         report(
-            f"{name} {chunk + 1}/{chunks}  loss {sum(losses) / len(losses):.4f}  {update} updates  "
+            f"{name} {chunk + 1}/{chunks}  loss {means[0]:.4f}, steps {means[1]:.4f}  {update} updates  "
             f"{seconds / 60:.1f} min, about {seconds / (chunk + 1) * (chunks - chunk - 1) / 60:.0f} left"
         )
         if time.monotonic() - saved > 60 or chunk + 1 == chunks:
             saved = time.monotonic()
-            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            state = {"parts": parts.state_dict(), "optimiser": optimiser.state_dict()}
             torch.save({**state, "chunk": chunk + 1, "update": update, "seconds": seconds}, resume.with_suffix(".new"))
             resume.with_suffix(".new").replace(resume)
     write(model, tokenizer, folder)

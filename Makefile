@@ -1,0 +1,50 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check fix bench live clean
+
+demo: $(VENV)/.demo  ## four strategies on the embedded lab: a table, a picture, records
+	$(BIN)/reasonweave eval single single-large self-consistency best-of-n --task lab --limit 200 --seed 0 --log-dir demo
+
+test: $(VENV)/.dev  ## everything that needs no GPU
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.dev  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## timings; compare in pairs, never across runs
+	$(BIN)/python benchmarks/embedded.py
+
+live: .venv-live/.ready  ## against independent implementations (transformers, vLLM's CPU build)
+	.venv-live/bin/python -m pytest -m live tests/live
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reasonweave needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(PIP) install -e '.[plots]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(PIP) install -e '.[plots,dev]'
+	touch $@ $(VENV)/.demo
+
+.venv-live/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-live
+	.venv-live/bin/pip --disable-pip-version-check --quiet install torch==2.13.0
+	.venv-live/bin/pip --disable-pip-version-check --quiet install -e '.[dev,plots,train]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-live build dist *.egg-info demo runs

@@ -1,0 +1,117 @@
+"""Names for parts: entry points, for built-ins and plugins alike, and functions in a user's own file.
+
+Groups: `reasonweave.strategies` (workflows: functions that take roles and options and return a strategy),
+`reasonweave.verifiers`, `reasonweave.tasks`, `reasonweave.models` (providers: the part of a model spec before the slash).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from reasonweave.orchestrator.errors import BadInput, NotFound
+
+GROUPS = {
+    "workflow": "reasonweave.strategies",
+    "verifier": "reasonweave.verifiers",
+    "task": "reasonweave.tasks",
+    "model provider": "reasonweave.models",
+}
+
+
+@cache
+def _found(kind: str) -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+
+
+def names(kind: str) -> list[str]:
+    """All names of a kind, built-in or from plugins, sorted."""
+    return sorted(_found(kind))
+
+
+def find(kind: str, name: str, *, hint: str = "") -> Any:
+    """Load what a name stands for. Raises `NotFound` with the nearest names, or `BadInput` where a plugin is broken."""
+    if (point := _found(kind).get(name)) is None:
+        raise NotFound(kind, name, _found(kind), hint=hint)
+    try:
+        return point.load()
+    except Exception as error:
+        raise BadInput(f"{kind} {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def from_file(reference: str) -> Callable[..., Any]:
+    """The function of a `path/to/file.py:function` reference."""
+    path, _, name = reference.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise BadInput(f"{reference!r}: there is no file {path!r}")
+    spec = importlib.util.spec_from_file_location(f"reasonweave_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"{reference!r}: {path!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{reference!r}: running {path!r} failed: {type(error).__name__}: {error}") from error
+    functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name]
+    if name not in functions:
+        raise NotFound("workflow", name, functions, hint=f"(looked in {path})")
+    return typing.cast("Callable[..., Any]", getattr(module, name))
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A named function from roles and options to a strategy, with what its signature says about both."""
+
+    name: str
+    make: Callable[..., Any]
+
+    @classmethod
+    def named(cls, reference: str) -> Workflow:
+        """A registered workflow, or `file.py:function`."""
+        if ".py:" in reference:
+            return cls(reference.rpartition(":")[2].replace("_", "-"), from_file(reference))
+        return cls(reference, find("workflow", reference, hint="Or give your own as file.py:function"))
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.make) or "").split("\n")[0]
+
+    @property
+    def roles(self) -> dict[str, type]:
+        """The parameters without a default, by name: the models and verifiers that it needs."""
+        hints = typing.get_type_hints(self.make)
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: hints.get(p.name, object) for p in parameters if p.default is inspect.Parameter.empty}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The parameters with a default: what `-S name=value` may set."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+    def option(self, name: str, text: str) -> Any:
+        """Read an option's value from text, by the type of its default."""
+        if name not in self.options:
+            raise NotFound(f"option of {self.name}", name, self.options)
+        default = self.options[name]
+        try:
+            if isinstance(default, bool):
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+            if isinstance(default, int):
+                return int(text)
+            if isinstance(default, float):
+                return float(text)
+        except (KeyError, ValueError):
+            kind = type(default).__name__
+            raise BadInput(f"{self.name}: {name}={text!r} is no {kind}; its default is {default!r}") from None
+        return text

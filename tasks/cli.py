@@ -1,0 +1,468 @@
+"""The command line: `reasonweave eval | solve | list | lab`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from reasonweave.orchestrator.budget import Budget
+from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError
+from reasonweave.orchestrator.models.base import Model, RewardModel
+from reasonweave.orchestrator.models.spec import open_model
+from reasonweave.orchestrator.protocols import Strategy, Verifier
+from reasonweave.orchestrator.registry import Workflow, find, names
+from reasonweave.orchestrator.solve import Result, asolve
+from reasonweave.orchestrator.trace import Jsonl
+from reasonweave.orchestrator.types import Problem
+from reasonweave.tasks.base import Example, Task
+from reasonweave.tasks.evaluation.display import Display, Meter, stderr, table
+from reasonweave.tasks.evaluation.plot import draw
+from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
+from reasonweave.tasks.evaluation.runner import evaluate
+from reasonweave.tasks.evaluation.summary import Summary, scaled
+from reasonweave.tasks.jsonl import JsonlTask
+from reasonweave.verifiers.judge import UtilityDigit
+from reasonweave.verifiers.prm import ProcessReward
+
+LAB = {"small": "lab/small", "large": "lab/large", "prm": "lab/prm"}
+
+app = typer.Typer(
+    name="reasonweave",
+    help="Spend inference-time compute on reasoning, on purpose: compose, budget and evaluate strategies.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+lab = typer.Typer(name="lab", help="The lab: tiny real models, trained here.", no_args_is_help=True)
+app.add_typer(lab)
+
+SmallFlag = Annotated[str | None, typer.Option("--small", help="Model spec of the small model, as lab/small.", metavar="SPEC")]
+LargeFlag = Annotated[str | None, typer.Option("--large", help="Model spec of the large model.", metavar="SPEC")]
+PrmFlag = Annotated[str | None, typer.Option("--prm", help="Model spec of the process reward model.", metavar="SPEC")]
+RoleFlag = Annotated[
+    list[str] | None, typer.Option("--model-role", help="A model for another role.", metavar="ROLE=SPEC")
+]
+SetFlag = Annotated[list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")]
+BudgetFlag = Annotated[
+    str, typer.Option("--budget", help="Hard limits a problem, as tokens=20k,usd=1,large.tokens=5k.", metavar="LIMITS")
+]
+SeedFlag = Annotated[int, typer.Option("--seed", help="Same seed, same result.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class Models:
+    """The models of a command, opened once a spec and role."""
+
+    def __init__(self, specs: Mapping[str, str]) -> None:
+        self.specs = dict(specs)
+        self._open: dict[str, Model | RewardModel] = {}
+
+    def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
+        """The strategy of a workflow over these models, and the spec of each role that it uses."""
+        parts: dict[str, Any] = {}
+        for role, kind in workflow.roles.items():
+            if role not in self.specs:
+                flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
+                raise BadInput(f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}")
+            parts[role] = self._part(role, kind)
+        strategy = workflow.make(**parts, **options)
+        if not isinstance(strategy, Strategy):
+            raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
+        return strategy, {role: self.specs[role] for role in workflow.roles}
+
+    def _part(self, role: str, kind: type) -> Model | Verifier:
+        if role not in self._open:
+            self._open[role] = open_model(self.specs[role], role=role)
+        model = self._open[role]
+        if kind is Verifier:
+            return ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
+        if isinstance(model, RewardModel):
+            raise BadInput(f"role {role!r}: {self.specs[role]} is a reward model; this role generates text")
+        return model
+
+    async def aclose(self) -> None:
+        for model in self._open.values():
+            await model.aclose()
+
+
+def _specs(task: str, given: Mapping[str, str | None], roles: Sequence[str]) -> dict[str, str]:
+    """Which spec fills which role: the flags, and on the lab task its own models where nothing is said."""
+    specs = dict(LAB) if task == "lab" else {}
+    specs |= {role: spec for role, spec in given.items() if spec}
+    for pair in roles:
+        role, found, spec = pair.partition("=")
+        if not found or not spec:
+            raise BadInput(f"--model-role {pair!r}: write ROLE=SPEC")
+        specs[role] = spec
+    return specs
+
+
+def _settings(pairs: Sequence[str], workflows: Sequence[Workflow]) -> list[dict[str, Any]]:
+    """Each workflow's options. A name must be known to one of them at least."""
+    chosen: list[dict[str, Any]] = [{} for _ in workflows]
+    for pair in pairs:
+        name, found, value = pair.partition("=")
+        if not found:
+            raise BadInput(f"-S {pair!r}: write NAME=VALUE")
+        takers = [i for i, workflow in enumerate(workflows) if name in workflow.options]
+        if not takers:
+            raise NotFound("option", name, {option for workflow in workflows for option in workflow.options})
+        for i in takers:
+            chosen[i][name] = workflows[i].option(name, value)
+    return chosen
+
+
+def open_task(name: str) -> Task:
+    """A registered task, or a JSONL file."""
+    if name.endswith((".jsonl", ".json")) or Path(name).is_file():
+        if not Path(name).is_file():
+            raise BadInput(f"task {name!r}: there is no such file")
+        return JsonlTask(Path(name))
+    task = find("task", name, hint="Or give a .jsonl file with problem/answer lines")()
+    if not isinstance(task, Task):
+        raise BadInput(f"task {name!r} has no examples()")
+    return task
+
+
+@contextmanager
+def _manners() -> Iterator[None]:
+    """A user's mistake is one line and exit code 2; Ctrl-C is exit code 130; neither is a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (ReasonweaveError, BaseExceptionGroup) as raised:
+        error = _first(raised)
+        if not isinstance(error, ReasonweaveError):
+            raise
+        stderr().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error of a group, of groups of groups too."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+@app.command("eval")
+def eval_(
+    workflow: Annotated[list[str], typer.Argument(help="Workflows by name, or file.py:function.")],
+    task: Annotated[str, typer.Option(help="A task by name, or a JSONL file.")] = "lab",
+    small: SmallFlag = None,
+    large: LargeFlag = None,
+    prm: PrmFlag = None,
+    model_role: RoleFlag = None,
+    limit: Annotated[int | None, typer.Option(help="The first N problems.", min=1)] = None,
+    budget: BudgetFlag = "",
+    seed: SeedFlag = 0,
+    setting: SetFlag = None,
+    max_connections: Annotated[int, typer.Option(help="Problems in flight.", min=1)] = 32,
+    log_dir: Annotated[Path, typer.Option(help="Where records and the picture go.")] = Path("runs"),
+    plot: Annotated[bool, typer.Option(help="Draw accuracy against compute (needs the extra plots).")] = True,
+    display: Annotated[Display, typer.Option(help="Progress: rich, plain or none.")] = Display.auto,
+    as_json: JsonFlag = False,
+) -> None:
+    """Evaluate workflows on a task: a table, a picture, and a record a problem."""
+    with _manners():
+        asyncio.run(
+            _evaluate(
+                [Workflow.named(name) for name in dict.fromkeys(workflow)],
+                task,
+                Models(_specs(task, {"small": small, "large": large, "prm": prm}, model_role or [])),
+                limit=limit,
+                budget=Budget.parse(budget),
+                seed=seed,
+                settings=setting or [],
+                connections=max_connections,
+                log_dir=log_dir,
+                plot=plot,
+                display=Display.none if as_json else display,
+                as_json=as_json,
+            )
+        )
+
+
+async def _evaluate(
+    workflows: Sequence[Workflow],
+    task_name: str,
+    models: Models,
+    *,
+    limit: int | None,
+    budget: Budget,
+    seed: int,
+    settings: Sequence[str],
+    connections: int,
+    log_dir: Path,
+    plot: bool,
+    display: Display,
+    as_json: bool,
+) -> None:
+    task = open_task(task_name)
+    options = _settings(settings, workflows)
+    bound = [models.bind(w, o) for w, o in zip(workflows, options, strict=True)]
+    examples = task.examples(limit)
+    folder = _fresh(log_dir / f"{time.strftime('%Y%m%d-%H%M%S')}-{task.name}")
+    summaries: list[Summary] = []
+    interrupted = False
+    known = provenance()
+    with Meter(display, stderr()) as meter:
+        for (strategy, specs), workflow, chosen in zip(bound, workflows, options, strict=True):
+            header = Header(
+                workflow=workflow.name,
+                strategy=repr(strategy),
+                options=workflow.options | chosen,
+                task=task.name,
+                limit=limit,
+                seed=seed,
+                budget=repr(budget),
+                models=specs,
+                **known,
+            )
+            log = Log(folder / f"{workflow.name}.jsonl", header)
+            records: list[Record] = []
+
+            def done(record: Record, kept: list[Record] = records) -> None:
+                kept.append(record)
+                meter.advance(record)
+
+            meter.begin(workflow.name, len(examples))
+            began = time.monotonic()
+            try:
+                await evaluate(
+                    strategy, examples, budget=budget, seed=seed, connections=connections, log=log, done=done
+                )
+            except asyncio.CancelledError:
+                interrupted = True
+            finally:
+                log.close()
+            summaries.append(Summary.of(workflow.name, records, time.monotonic() - began))
+            if interrupted:
+                break
+    await models.aclose()
+    _conclude(summaries, task, examples, folder, seed=seed, plot=plot and not interrupted, as_json=as_json)
+    if interrupted:
+        stderr().print(f"interrupted; the finished records are in {folder}", highlight=False, soft_wrap=True)
+        raise KeyboardInterrupt
+
+
+def _fresh(folder: Path) -> Path:
+    """A folder that is not there yet: two runs of one second get two."""
+    again, found = 2, folder
+    while found.exists():
+        found, again = folder.with_name(f"{folder.name}-{again}"), again + 1
+    return found
+
+
+def _conclude(
+    summaries: Sequence[Summary],
+    task: Task,
+    examples: Sequence[Example],
+    folder: Path,
+    *,
+    seed: int,
+    plot: bool,
+    as_json: bool,
+) -> None:
+    title = f"{task.name}, {len(examples)} problems, seed {seed}"
+    picture = folder / "accuracy.png"
+    if plot:
+        try:
+            draw(summaries, picture, title)
+        except BadInput as error:
+            stderr().print(f"no picture: {error}", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps([_as_data(s) for s in summaries], indent=2))
+        return
+    console = Console()
+    console.print(table(summaries, title))
+    if broken := [s for s in summaries if s.errors]:
+        console.print(f"{sum(s.errors for s in broken)} problems failed; their records say why (field `error`)")
+    if limited := [s for s in summaries if s.limited]:
+        told = ", ".join(f"{s.label} {s.limited}" for s in limited)
+        console.print(f"stopped by the budget: {told} problems", highlight=False)
+    console.print(f"records  {folder}", highlight=False, soft_wrap=True)
+    if picture.exists():
+        console.print(f"picture  {picture}", highlight=False, soft_wrap=True)
+
+
+def _as_data(s: Summary) -> dict[str, Any]:
+    low, high = s.interval
+    return {
+        "workflow": s.label,
+        "n": s.n,
+        "accuracy": s.accuracy,
+        "interval": [low, high],
+        "no_answer": s.no_answer,
+        "errors": s.errors,
+        "stopped_by_budget": s.limited,
+        "tokens": {model: usage.tokens for model, usage in s.usage.items()},
+        "flops": s.total.flops,
+        "usd": s.total.usd,
+        "seconds": s.seconds,
+    }
+
+
+@app.command("solve")
+def solve_(
+    problem: Annotated[str, typer.Argument(help="The problem, in words.")],
+    workflow: Annotated[str, typer.Option(help="A workflow by name, or file.py:function.")] = "best-of-n",
+    small: SmallFlag = None,
+    large: LargeFlag = None,
+    prm: PrmFlag = None,
+    model_role: RoleFlag = None,
+    budget: BudgetFlag = "",
+    seed: SeedFlag = 0,
+    setting: SetFlag = None,
+    trace: Annotated[Path | None, typer.Option(help="Append every event to this JSONL file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Solve one problem and show the answer, the solution behind it and what it cost."""
+    with _manners():
+        found = Workflow.named(workflow)
+        models = Models(_specs("lab", {"small": small, "large": large, "prm": prm}, model_role or []))
+        (options,) = _settings(setting or [], [found])
+        result = asyncio.run(_solve(problem, found, models, options, Budget.parse(budget), seed, trace))
+        _show(result, as_json)
+
+
+async def _solve(
+    problem: str,
+    workflow: Workflow,
+    models: Models,
+    options: Mapping[str, Any],
+    budget: Budget,
+    seed: int,
+    trace: Path | None,
+) -> Result:
+    strategy, _ = models.bind(workflow, options)
+    tracer = Jsonl(trace) if trace else None
+    try:
+        return await asolve(Problem(problem), strategy, budget=budget, seed=seed, trace=tracer)
+    finally:
+        if tracer:
+            tracer.close()
+        await models.aclose()
+
+
+def _show(result: Result, as_json: bool) -> None:
+    usage = {name: spent.tokens for name, spent in result.usage.items()}
+    if as_json:
+        told = {
+            "answer": result.answer,
+            "confidence": result.confidence,
+            "solution": result.text,
+            "tokens": usage,
+            "flops": result.total.flops,
+            "seconds": result.seconds,
+            "stopped": result.stopped,
+            "errors": list(result.errors),
+        }
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    sure = "" if result.confidence is None else f"  (confidence {result.confidence:.2f})"
+    print(f"{result.text.rstrip()}\n\nanswer: {result.answer or 'none'}{sure}")
+    spent = ", ".join(f"{name} {tokens:,}" for name, tokens in usage.items()) or "none"
+    print(f"tokens: {spent}; FLOPs {scaled(result.total.flops)}; {result.seconds:.2f} s")
+    if result.stopped:
+        print(f"stopped: {result.stopped}")
+    for error in result.errors[:1]:
+        print(f"error: {error}")
+
+
+class Kind(StrEnum):
+    """What `list` can list."""
+
+    strategies = "strategies"
+    verifiers = "verifiers"
+    tasks = "tasks"
+    models = "models"
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named on the command line, plugins included."""
+    with _manners():
+        rows = _rows(kind)
+    drawn = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, told in rows:
+        drawn.add_row(name, told)
+    Console().print(drawn)
+
+
+def _rows(kind: Kind) -> list[tuple[str, str]]:
+    if kind is Kind.strategies:
+        found = [Workflow.named(name) for name in names("workflow")]
+        return [(w.name, f"{w.summary}\nneeds {', '.join(w.roles)}; {_options(w)}") for w in found]
+    if kind is Kind.models:
+        providers = [(f"{name}/…", _summary(find("model provider", name))) for name in names("model provider")]
+        return [(spec, f"the lab's {role} model") for role, spec in LAB.items()] + providers
+    group = {"verifiers": "verifier", "tasks": "task"}[kind.value]
+    rows = [(name, _summary(find(group, name))) for name in names(group)]
+    return rows + ([("FILE.jsonl", _summary(JsonlTask))] if kind is Kind.tasks else [])
+
+
+def _options(workflow: Workflow) -> str:
+    return ", ".join(f"-S {name}={value}" for name, value in workflow.options.items()) or "no options"
+
+
+def _summary(part: object) -> str:
+    return (getattr(part, "__doc__", None) or "").strip().split("\n")[0]
+
+
+@lab.command("train")
+def train(
+    out: Annotated[Path, typer.Option(help="Where the checkpoints go.")],
+    only: Annotated[str | None, typer.Option(help="One checkpoint alone: lab-small, lab-large or lab-prm.")] = None,
+) -> None:
+    """Train the lab's three checkpoints from nothing (extra `train`). Resumes where it was interrupted."""
+    with _manners():
+        stages = ("lab-small", "lab-large", "lab-prm")
+        if only is not None and only not in stages:
+            raise NotFound("lab checkpoint", only, stages)
+        try:
+            causal = importlib.import_module("reasonweave.tasks.lab.train")
+            reward = importlib.import_module("reasonweave.tasks.lab.train_prm")
+        except ImportError as error:
+            raise BadInput(f"training needs torch and transformers ({error.name}): pip install 'reasonweave[train]'") from None
+        for stage in stages if only is None else (only,):
+            if stage == "lab-prm":
+                reward.train_prm(out, _say)
+            else:
+                causal.train_causal(stage, out, _say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@lab.command("card")
+def card(
+    folder: Annotated[Path | None, typer.Argument(help="A folder with lab-small, lab-large, lab-prm; default: shipped.")] = None,
+    limit: Annotated[int, typer.Option(help="Held-out problems to measure on.", min=10)] = 2000,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure the lab's checkpoints on held-out problems and print the figures of the model card."""
+    with _manners():
+        measured = importlib.import_module("reasonweave.tasks.lab.card")
+        measured.show(folder, limit=limit, as_json=as_json)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="reasonweave")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

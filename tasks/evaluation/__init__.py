@@ -1,0 +1,1 @@
+"""Evaluating workflows: run, record, summarise, draw."""

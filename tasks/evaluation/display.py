@@ -1,0 +1,113 @@
+"""Progress and tables for people: rich on a terminal, plain lines elsewhere, nothing on request."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from reasonweave.tasks.evaluation.records import Record
+from reasonweave.tasks.evaluation.stats import wilson
+from reasonweave.tasks.evaluation.summary import Summary, scaled
+
+
+class Display(StrEnum):
+    """How to show progress. `auto` is rich on a terminal, plain elsewhere."""
+
+    auto = "auto"
+    rich = "rich"
+    plain = "plain"
+    none = "none"
+
+
+class Meter:
+    """One bar (or line) a workflow: done, accuracy so far with its interval, tokens a second, time left."""
+
+    def __init__(self, display: Display, console: Console) -> None:
+        if display is Display.auto:
+            display = Display.rich if console.is_terminal else Display.plain
+        self.display, self.console = display, console
+        self._bars = Progress(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=display is not Display.rich,
+        )
+        self._bar: TaskID | None = None
+        self._label, self._total = "", 0
+        self._began = self._said = time.monotonic()
+        self._done = self._right = self._tokens = 0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def begin(self, label: str, total: int) -> None:
+        self._label, self._total = label, total
+        self._began = self._said = time.monotonic()
+        self._done = self._right = self._tokens = 0
+        self._bar = self._bars.add_task(label, total=total, told="")
+
+    def advance(self, record: Record) -> None:
+        self._done += 1
+        self._right += record.correct
+        self._tokens += record.total.tokens
+        low, high = wilson(self._right, self._done)
+        rate = self._tokens / max(1e-9, time.monotonic() - self._began)
+        told = f"{100 * self._right / self._done:5.1f} % [{100 * low:.0f}, {100 * high:.0f}]  {scaled(rate)} tok/s"
+        if self._bar is not None:
+            self._bars.update(self._bar, advance=1, told=told)
+        last = self._done == self._total
+        if self.display is Display.plain and (last or time.monotonic() - self._said > 5):
+            self._said = time.monotonic()
+            self.console.print(f"{self._label:<20} {self._done}/{self._total}  {told}", highlight=False, soft_wrap=True)
+
+
+def table(summaries: Sequence[Summary], title: str) -> Table:
+    """The summary table: accuracy with interval, tokens by model, FLOPs, seconds."""
+    models = sorted({model for summary in summaries for model in summary.usage})
+    drawn = Table(title=title, title_justify="left", caption_justify="left")
+    drawn.caption = (
+        "Accuracy with its 95 % Wilson interval. Tokens (prompt + completion) and FLOPs are means a problem; "
+        "FLOPs = 2 · active parameters · (uncached prompt + completion tokens), reward model included."
+    )
+    drawn.add_column("workflow", no_wrap=True)
+    for name in ("n", "accuracy", "95 % interval", "no answer"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for model in models:
+        drawn.add_column(f"{model} tokens", justify="right")
+    for name in ("FLOPs", "seconds"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for s in summaries:
+        low, high = s.interval
+        tokens = [f"{s.per_problem(model):,.0f}" if model in s.usage else "–" for model in models]
+        drawn.add_row(
+            s.label,
+            str(s.n),
+            f"{100 * s.accuracy:.1f} %",
+            f"{100 * low:.1f}–{100 * high:.1f}",
+            str(s.no_answer),
+            *tokens,
+            scaled(s.flops_per_problem),
+            f"{s.seconds:.1f}",
+        )
+    return drawn
+
+
+def stderr() -> Console:
+    return Console(file=sys.stderr)

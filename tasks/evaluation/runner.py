@@ -1,0 +1,102 @@
+"""Run a workflow over a task: problems in flight up to a limit, a record each, nothing lost when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from reasonweave.orchestrator.budget import Budget
+from reasonweave.orchestrator.errors import ModelError, UserError, show
+from reasonweave.orchestrator.protocols import Strategy
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.solve import Result, asolve
+from reasonweave.orchestrator.trace import Event, Generated, Rated
+from reasonweave.orchestrator.types import Candidates
+from reasonweave.tasks.base import Example
+from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, UsageRecord
+
+
+@dataclass(slots=True)
+class Calls:
+    """A tracer that keeps one line a call."""
+
+    made: list[CallRecord] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Generated | Rated):
+            usage = UsageRecord.of(event.usage)
+            self.made.append(CallRecord(path=show(event.path), model=event.model, role=event.role, usage=usage))
+
+
+def problem_seed(seed: int, identity: str) -> int:
+    """The root seed of one problem: it depends on the run's seed and the problem, not on its place in the file."""
+    return Run(seed, ("problem", identity)).seed()
+
+
+async def evaluate(
+    strategy: Strategy,
+    examples: Sequence[Example],
+    *,
+    budget: Budget | None,
+    seed: int,
+    connections: int,
+    log: Log,
+    done: Callable[[Record], None],
+) -> list[Record]:
+    """Solve every example, at most `connections` at a time; records come back in the examples' order.
+
+    A model failure is a record with an error; a user's mistake (`UserError`) ends the run.
+    """
+    gate = asyncio.Semaphore(connections)
+    records: dict[int, Record] = {}
+
+    async def one(index: int, example: Example) -> None:
+        async with gate:
+            calls, began = Calls(), time.monotonic()
+            own = problem_seed(seed, example.problem.id)
+            try:
+                result = await asolve(example.problem, strategy, budget=budget, seed=own, trace=calls)
+            except UserError:
+                raise
+            except Exception as error:
+                result = _failed(example, own, error)
+            record = _record(index, example, result, calls, time.monotonic() - began)
+            records[index] = record
+            log.add(record)
+            done(record)
+
+    async with asyncio.TaskGroup() as group:
+        for index, example in enumerate(examples):
+            group.create_task(one(index, example))
+    return [records[i] for i in sorted(records)]
+
+
+def _failed(example: Example, seed: int, error: Exception) -> Result:
+    said = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+    return Result(example.problem, None, None, Candidates(), {}, 0.0, seed, errors=(said,))
+
+
+def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:
+    usage: dict[str, UsageRecord] = {}
+    for call in sorted(calls.made, key=lambda c: c.model):
+        before = usage.get(call.model, UsageRecord())
+        usage[call.model] = UsageRecord.of(before.usage() + call.usage.usage())
+    return Record(
+        index=index,
+        id=example.problem.id,
+        group=example.group,
+        input=example.problem.prompt,
+        target=example.target,
+        answer=result.answer,
+        correct=example.correct(result.answer),
+        confidence=result.confidence,
+        solution=result.text,
+        seed=result.seed,
+        model_usage=usage,
+        calls=calls.made,
+        limit=result.stopped,
+        error=result.errors[0] if result.errors else None,
+        times={"total_time": round(seconds, 4)},
+    )

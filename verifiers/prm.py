@@ -1,0 +1,47 @@
+"""Process reward models as verifiers: a score a step, and a reduction to one number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from reasonweave.orchestrator.models.base import RewardModel
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Score
+
+Reduction: TypeAlias = Callable[[Sequence[float]], float]
+"""From the step scores of a solution (at least one) to its value."""
+
+
+def last(steps: Sequence[float]) -> float:
+    """The last step's score: what a value-like reward model (one that judges the whole prefix) is read at."""
+    return steps[-1]
+
+
+def lowest(steps: Sequence[float]) -> float:
+    """The lowest step score: a chain is as strong as its weakest step (Lightman et al., 2023, compare it with the product)."""
+    return min(steps)
+
+
+def product(steps: Sequence[float]) -> float:
+    """The product of the step scores: the probability that all are right, were they independent."""
+    return math.prod(steps)
+
+
+def average(steps: Sequence[float]) -> float:
+    """The mean of the step scores."""
+    return math.fsum(steps) / len(steps)
+
+
+@dataclass(frozen=True)
+class ProcessReward:
+    """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them."""
+
+    model: RewardModel
+    reduce: Reduction = last
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        rated = await self.model.rate(candidates, run)
+        return [Score(self.reduce(score.steps), score.steps) for score in rated]
