@@ -12,13 +12,13 @@ from functools import lru_cache
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|(\d)\s*(\d))")
 _PLAIN_FRACTION = re.compile(r"([-+]?\d+)\s*/\s*([-+]?\d+)")
-_SAID = re.compile(r"(?:answer\s*(?:is|:|=)|####)\s*", re.IGNORECASE)
+_SAID = re.compile(r"(?:answer\s*(?:is\s*:?|:|=)|####)\s*", re.IGNORECASE)
 _NOISE = (r"\left", r"\right", r"\!", r"\,", r"\;", r"\ ", "$", r"\(", r"\)", r"\[", r"\]")
 _WRAPPERS = ("text", "mathrm", "mbox", "textbf", "mathbf", "boxed", "fbox")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{…}``, braces balanced; None where there is none.
+    r"""The content of the last complete ``\boxed{…}``, braces balanced (escaped ones do not count); None where there is none.
 
     >>> last_boxed(r"so \boxed{3}, no: \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
@@ -31,7 +31,8 @@ def last_boxed(text: str) -> str | None:
         if open_ < len(text) and text[open_] == "{":
             depth = 0
             for i in range(open_, len(text)):
-                depth += (text[i] == "{") - (text[i] == "}")
+                if text[i - 1] != "\\":
+                    depth += (text[i] == "{") - (text[i] == "}")
                 if depth == 0:
                     return text[open_ + 1 : i].strip() or None
         end = start

@@ -22,7 +22,7 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
     """
     began = time.monotonic()
     run.emit(Started(run.path, repr(strategy), len(roots)))
-    last, stopped = replace(roots, answer=None, confidence=None, stopped=None), None
+    last = replace(roots, answer=None, confidence=None, stopped=None)
     try:
         search = strategy.search(roots, run)
         async with aclosing(cast("AsyncGenerator[Candidates, None]", search)) as snapshots:
@@ -30,7 +30,8 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
                 last = snapshot
                 run.emit(Snapshot(run.path, len(last), sum(c.done for c in last), last.answer))
     except OverBudget as limit:
-        stopped = str(limit)
-        last = replace(last, stopped=stopped)
+        last = replace(last, stopped=str(limit))
+    if last.stopped is None and run.cut_short:
+        last = replace(last, stopped=run.cut_short)
     run.emit(Ended(run.path, len(last), last.answer, last.stopped, time.monotonic() - began))
     return last

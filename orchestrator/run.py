@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from reasonweave.orchestrator.budget import Budget, Ledger
-from reasonweave.orchestrator.errors import Path, SeedReuse
+from reasonweave.orchestrator.errors import OverBudget, Path, SeedReuse
 from reasonweave.orchestrator.trace import Event, Tracer
 
 
@@ -21,10 +21,12 @@ def _silent(event: Event) -> None:
 
 @dataclass(slots=True)
 class Session:
-    """What one `solve` shares between all its branches: used paths, and what to tell backends when it is over."""
+    """What one `solve` shares between all its branches: used paths, what the budget cut short where, and what to tell
+    backends when it is over."""
 
     number: int = field(default_factory=itertools.count(1).__next__)
     used: set[Path] = field(default_factory=set)
+    cuts: list[tuple[Path, str]] = field(default_factory=list)
     closers: dict[object, Callable[[], None]] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -70,6 +72,15 @@ class Run:
         if self.path in self.session.used:
             raise SeedReuse(self.path)
         self.session.used.add(self.path)
+
+    def cut(self, why: OverBudget) -> None:
+        """Note that the budget cut a call at this path short, without ending it."""
+        self.session.cuts.append((self.path, str(why)))
+
+    @property
+    def cut_short(self) -> str | None:
+        """Why the budget cut something at or under this path short; None where it did not."""
+        return next((why for path, why in self.session.cuts if path[: len(self.path)] == self.path), None)
 
     def emit(self, event: Event) -> None:
         self.tracer(event)

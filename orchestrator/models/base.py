@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, final
 
 from reasonweave.orchestrator.budget import Hold, Rates
-from reasonweave.orchestrator.errors import ModelError
+from reasonweave.orchestrator.errors import ModelError, OverBudget
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Generated, Rated
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Problem, Sampling, Score, Usage
@@ -113,10 +113,11 @@ class Model(_Door, ABC):
                     waiting = waiting[len(wave) :]
                 elif run.ledger.busy:
                     await run.ledger.freed()
-                elif not done:
-                    one = self.rates.worst(prompt=waiting[0][2], completion=1)
-                    raise run.ledger.refusal(self.role, one, run.path) or ModelError(f"{self.name}: no room, no reason")
                 else:
+                    refused = self._refusal(run, waiting[0][2], 1)
+                    if not done:
+                        raise refused
+                    run.cut(refused)
                     break
             return [done.get(i) or Completion("", "budget") for i in range(len(contexts))]
         finally:
@@ -143,8 +144,15 @@ class Model(_Door, ABC):
             if allowed < 1 or ledger.refusal(self.role, worst):
                 break
             request = Request(context, sampling, allowed, run.seed(i), prompt, session, ledger.deadline)
-            wave.append(_Admitted(i, request, ledger.hold(self.role, worst, run.path), cut=allowed < asked))
+            cut = self._refusal(run, prompt, asked) if allowed < asked else None
+            wave.append(_Admitted(i, request, ledger.hold(self.role, worst, run.path), cut))
         return wave
+
+    def _refusal(self, run: Run, prompt: int, completion: int) -> OverBudget:
+        """The limit that stands in the way of a call of this size."""
+        asked = self.rates.worst(prompt=prompt, completion=completion)
+        refused = run.ledger.refusal(self.role, asked, run.path)
+        return refused or OverBudget(what="tokens", asked=asked.tokens, left=0, limit=run.ledger.limit, path=run.path)
 
     async def _serve(self, wave: Sequence[_Admitted], run: Run, done: dict[int, Completion]) -> None:
         """Call the backend for one wave and settle every hold, whatever happens."""
@@ -160,19 +168,22 @@ class Model(_Door, ABC):
         finally:
             for admitted, answer in zip(wave, answers or [None] * len(wave), strict=True):
                 run.ledger.settle(admitted.hold, answer.usage if answer else admitted.charge)
+                if answer and admitted.cut and answer.finish_reason == "length":
+                    answer = replace(answer, finish_reason="budget")
+                if answer and answer.finish_reason == "budget":
+                    run.cut(admitted.cut or self._refusal(run, admitted.request.prompt, 1))
                 if answer:
-                    short = admitted.cut and answer.finish_reason == "length"
-                    done[admitted.index] = replace(answer, finish_reason="budget") if short else answer
+                    done[admitted.index] = answer
 
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """A request with its hold; `cut` says that the budget, not the caller, set its ceiling."""
+    """A request with its hold; `cut` is the limit that set its ceiling, where the caller's own did not."""
 
     index: int
     request: Request
     hold: Hold
-    cut: bool
+    cut: OverBudget | None
 
     @property
     def charge(self) -> Usage:

@@ -46,19 +46,21 @@ def weighted(candidates: Candidates) -> Candidates:
 def best(candidates: Candidates) -> Candidates:
     """Best-of-n: the answer of the candidate with the highest score, among those that answer.
 
-    The confidence is the score where it lies in 0..1 (a reward model's probability), else None.
+    The confidence is the score where it lies in 0..1 (a reward model's probability), else None. Where nothing was scored
+    (the budget ended before the verifier's turn), the majority decides.
     """
     answered = [c for c in candidates if c.answer is not None]
-    if not answered:
-        return replace(candidates, answer=None, confidence=None)
+    if all(c.score is None for c in answered):
+        return majority(candidates)
     top = max(answered, key=_score)
     value = _score(top)
     return replace(candidates, answer=top.answer, confidence=value if 0 <= value <= 1 else None)
 
 
 def _score(candidate: Candidate) -> float:
-    value = candidate.score.value if candidate.score is not None else 0.0
-    return value if not math.isnan(value) else 0.0
+    """A candidate's score; nothing, or not a number, is below everything."""
+    value = candidate.score.value if candidate.score is not None else math.nan
+    return -math.inf if math.isnan(value) else value
 
 
 def _elect(candidates: Candidates, weigh: Callable[[Candidate], float]) -> Candidates:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
@@ -19,5 +21,11 @@ async def extend_live(policy: StepPolicy, candidates: Candidates, run: Run) -> C
 
 
 async def score(verifier: Verifier, candidates: Candidates, run: Run) -> Candidates:
-    """The same candidates with their scores, all of them in one call."""
-    return candidates.scored(await verifier.score(list(candidates), run.child("score")))
+    """The same candidates with their scores, all that have anything to score in one call."""
+    written = [i for i, c in enumerate(candidates) if c.steps and not c.failed]
+    items = list(candidates)
+    if written:
+        scores = await verifier.score([items[i] for i in written], run.child("score"))
+        for i, judged in zip(written, scores, strict=True):
+            items[i] = replace(items[i], score=judged)
+    return Candidates(tuple(items))

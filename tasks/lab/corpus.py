@@ -22,7 +22,7 @@ from reasonweave.verifiers.self_check import SELF_CHECK_PROMPT
 DELIMITER = "\n\n"
 USER, ASSISTANT, END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
 
-SLIPPERY = 0.5
+SLIPPERY = 0.6
 """Share of the documents in which slips happen at all."""
 SLIP = 0.25
 """Chance of a slip at each step of such a document."""
@@ -40,21 +40,23 @@ _ANSWER = re.compile(r"^The answer is \\boxed\{(\d+)\}$")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of text; `learn` weighs the loss of its tokens, `label` says whether the step that it ends is right."""
-
-    text: str
-    learn: float
-    label: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WrittenStep:
-    """One paragraph of a solution; `right` means that the running value after it is the true one."""
+    """One paragraph of a solution. `right` means that the running value after it is the true one; `sound` that it makes
+    no error of its own; `learn` weighs the loss of its result."""
 
     text: str
     right: bool
+    sound: bool = True
     learn: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of text; `learn` weighs the loss of its tokens, `ends` is the step that it ends, if it ends one."""
+
+    text: str
+    learn: float
+    ends: WrittenStep | None = None
 
 
 def slip(rng: random.Random, result: int, value: int, operand: int) -> int:
@@ -76,7 +78,7 @@ def write(chain: Chain, rng: random.Random, *, slips: float) -> list[WrittenStep
         head = f"{LETTERS[i]}: {value} {symbol} {operand} ="
         if rng.random() < slips:
             wrong = slip(rng, result, value, operand)
-            steps.append(WrittenStep(f"{head} {wrong}", False, float(rng.random() < IMITATED)))
+            steps.append(WrittenStep(f"{head} {wrong}", False, False, float(rng.random() < IMITATED)))
             if rng.random() < REPAIR or not _possible(wrong, chain.operations[i + 1 :]):
                 steps.append(WrittenStep(f"Wait, {head} {result}", result == true))
             else:
@@ -118,7 +120,7 @@ def document(chain: Chain, rng: random.Random) -> list[Piece]:
     pieces = [Piece(f"{USER}{chain.text}{END}\n{ASSISTANT}", 0.0)]
     for step in steps:
         told, _, result = step.text.rpartition(" ")
-        pieces += [Piece(told + " ", 1.0), Piece(result, step.learn), Piece(DELIMITER, 1.0, step.right)]
+        pieces += [Piece(told + " ", 1.0), Piece(result, step.learn), Piece(DELIMITER, 1.0, step)]
     if kind == "grade":
         pieces.append(Piece(f"{END}\n{USER}{GRADE_PROMPT}{END}\n{ASSISTANT}{GRADE_PREFIX}", 0.0))
         pieces += [Piece(str(grade(rng, steps[-1].right)), VERDICT), Piece(END, 1.0)]

@@ -46,11 +46,11 @@ class Recipe:
 
 RECIPES = {
     "lab-small": Recipe(64, 2, 2, 1, 176, documents=150 * 1024, seed=1),
-    "lab-large": Recipe(128, 4, 4, 2, 352, documents=250 * 1024, seed=2),
+    "lab-large": Recipe(96, 6, 3, 3, 256, documents=240 * 1024, seed=2),
 }
-INSIGHT = 0.5
-"""Weight of the second loss: a linear read-out at each delimiter says whether the step is right. It is not kept; it
-teaches the network to notice errors from every step, where verdicts are one token a document."""
+INSIGHT = 1.0
+"""Weight of the second loss: linear read-outs at each delimiter say whether the step is right and whether it is
+sound. They are not kept; they teach the network to notice errors from every step, where verdicts are one token a document."""
 
 CHUNK = 1_024
 """Documents a chunk: the unit of progress and of resuming."""
@@ -58,8 +58,9 @@ CHUNK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Token ids, targets and loss weights, each of shape (documents, length); `labels` says of a position whether the
-    step that ends there is right (1), wrong (0), or none ends there (-1)."""
+    """Token ids, targets and loss weights, each of shape (documents, length); `labels`, with a last
+    axis of 2, says of a position whether the step that ends there is right and whether it is sound (1 yes, 0 no), or that
+    none ends there (-1)."""
 
     ids: Tensor
     targets: Tensor
@@ -67,8 +68,10 @@ class Batch:
     labels: Tensor
 
 
-Row = tuple[list[int], list[float], list[int]]
+Row = tuple[list[int], list[float], list[tuple[int, int]]]
 """A document's token ids, loss weights and labels."""
+NONE = (-1, -1)
+"""The label of a token that ends no step."""
 
 
 def train_chain(rng: random.Random) -> Chain:
@@ -88,7 +91,7 @@ def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
     for pieces, tokens in zip(documents, encoded, strict=True):
         owner = [piece for piece in pieces for _ in piece.text]
         owners = [owner[start] for start, _ in tokens.offsets]
-        labels = [-1 if piece.label is None else int(piece.label) for piece in owners]
+        labels = [NONE if piece.ends is None else (int(piece.ends.right), int(piece.ends.sound)) for piece in owners]
         rows.append((tokens.ids, [piece.learn for piece in owners], labels))
     rows.sort(key=lambda row: len(row[0]))
     made: list[Batch] = []
@@ -106,7 +109,7 @@ def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
 def _pad(rows: Sequence[Row]) -> Batch:
     shape = len(rows), max(len(row[0]) for row in rows)
     ids, weights = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
-    labels = torch.full(shape, -1)
+    labels = torch.full((*shape, 2), -1)
     for i, (row, learn, right) in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
         weights[i, : len(row)] = torch.tensor(learn)
@@ -218,7 +221,7 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
     tokenizer = build()
     torch.manual_seed(recipe.seed)
     model = Qwen2ForCausalLM(config(recipe, tokenizer)).to(device())
-    insight = nn.Linear(recipe.width, 1).to(device())
+    insight = nn.Linear(recipe.width, 2).to(device())
     parts = nn.ModuleDict({"model": model, "insight": insight})
     optimiser = Optimiser(parts, recipe.rate)
     chunks, start, update, spent = recipe.documents // CHUNK, 0, 0, 0.0
@@ -237,7 +240,7 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
         for i, batch in enumerate(made):
             with torch.autocast(device().type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
                 hidden = model.model(input_ids=batch.ids.to(device())).last_hidden_state
-                logits, hunch = model.lm_head(hidden).float(), insight(hidden).float().squeeze(-1)
+                logits, hunch = model.lm_head(hidden).float(), insight(hidden).float()
             targets, weights = batch.targets.flatten().to(device()), batch.weights.flatten().to(device())
             each = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
             loss = (each * weights).sum() / weights.sum()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from reasonweave.orchestrator import Budget, Candidates, Graph, GraphError, Problem, Run, Sampling, chain, drive, solve
+from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.orchestrator.types import Context
+from reasonweave.strategies import BestOfN, ForceAnswer, majority, whole
+
+PROBLEM = Problem("what is it")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Appends copies of the first root and answers with its mark."""
+
+    name: str
+    copies: int = 1
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        yield replace(roots.take([0] * (len(roots) + self.copies)), answer=self.name)
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Asks a model for as much as it may, twice, and yields after each."""
+
+    model: Model
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        for turn in range(2):
+            await self.model.generate([Context(PROBLEM.messages)], run.child(turn), sampling=Sampling(max_tokens=50))
+            yield replace(roots, answer=f"turn {turn}")
+
+
+def final(graph: Graph, run: Run | None = None) -> Candidates:
+    return asyncio.run(drive(graph, Candidates.of(PROBLEM), run or Run()))
+
+
+def test_one_parent_gives_its_set_and_several_their_concatenation_in_order() -> None:
+    graph = Graph()
+    a = graph.add("a", Mark("a", 1))
+    b = graph.add("b", Mark("b", 2))
+    graph.add("both", Mark("both", 0), after=(b, a))
+    assert len(final(graph)) == 2 + 3
+
+
+def test_a_skipped_node_skips_what_hangs_on_it_alone() -> None:
+    graph = Graph()
+    a = graph.add("a", Mark("a"))
+    b = graph.add("b", Mark("b"), after=a, when=lambda given: False)
+    c = graph.add("c", Mark("c"), after=b)
+    graph.add("end", Mark("end"), after=(a, c))
+    assert final(graph).answer == "end"
+
+
+def test_a_skipped_sink_leaves_the_answer_to_its_last_finished_ancestor() -> None:
+    graph = Graph()
+    a = graph.add("a", Mark("a"))
+    b = graph.add("b", Mark("b"), after=a)
+    graph.add("end", Mark("end"), after=b, when=lambda given: given.answer != "b")
+    assert final(graph).answer == "b"
+
+
+def test_a_child_budget_ends_its_node_only() -> None:
+    model = ScriptedModel(["w " * 50])
+    graph = Graph()
+    graph.add("spend", Spend(model), budget=Budget(tokens=60))
+    graph.add("after", Mark("after"), after="spend")
+    found = final(graph)
+    assert found.answer == "after"
+
+
+def test_a_spent_parent_ends_each_node_and_votes_still_happen() -> None:
+    model = ScriptedModel([r"\boxed{4}"])
+    flow = chain(BestOfN(whole(model), n=4), majority, BestOfN(whole(model), n=50), majority)
+    result = solve(PROBLEM, flow, budget=Budget(tokens=30))
+    assert result.answer == "4"
+    assert result.tokens <= 30
+
+
+def test_the_finish_runs_on_what_was_kept_back() -> None:
+    rambling = ScriptedModel(lambda request: "7}" if request.context.prefix else "w " * 500)
+    flow = chain(BestOfN(whole(rambling), n=2), majority, finish=ForceAnswer(rambling))
+    result = solve(PROBLEM, flow, budget=Budget(tokens=200))
+    assert result.answer == "7"
+    assert result.tokens <= 200
+    assert result.stopped
+
+
+def test_the_graph_finds_mistakes_before_it_runs() -> None:
+    graph = Graph()
+    graph.add("a", Mark("a"))
+    with pytest.raises(GraphError, match="'a' is there already"):
+        graph.add("a", Mark("a"))
+    with pytest.raises(GraphError, match="'x', which is not there"):
+        graph.add("b", Mark("b"), after="x")
+    with pytest.raises(GraphError, match="neither a strategy"):
+        graph.add("c", 3)  # type: ignore[arg-type]
+    graph.add("d", Mark("d"))
+    with pytest.raises(GraphError, match=r"exactly one last node; this one has \['a', 'd'\]"):
+        final(graph)
+    with pytest.raises(GraphError, match="none"):
+        final(Graph())
+
+
+def test_nodes_of_one_generation_run_at_the_same_time() -> None:
+    model = ScriptedModel([r"\boxed{1}"], latency=0.05)
+    graph = Graph()
+    parents = [graph.add(f"s{i}", BestOfN(whole(model), n=1)) for i in range(8)]
+    graph.add("vote", majority, after=parents)
+    result = solve(PROBLEM, graph)
+    assert len(result.candidates) == 8
+    assert result.seconds < 8 * 0.05
+
+
+def test_a_graph_is_its_own_configuration() -> None:
+    model = ScriptedModel(name="small")
+    flow = chain(BestOfN(whole(model), n=3), majority, finish=ForceAnswer(model))
+    assert "BestOfN: BestOfN(policy=Sample(model=ScriptedModel('small'), until=None" in repr(flow)
+    assert "majority: majority, after=['BestOfN']" in repr(flow)
+    assert repr(flow) == repr(chain(BestOfN(whole(model), n=3), majority, finish=ForceAnswer(model)))

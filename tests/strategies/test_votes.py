@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import pytest
+from support import said
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonweave.orchestrator import Candidates
+from reasonweave.strategies import best, majority, weighted
+
+BALLOTS = st.lists(
+    st.tuples(st.sampled_from(["1", "2", "2.0", "3", None]), st.floats(0, 1)), min_size=0, max_size=9
+)
+
+
+def candidates(ballots: list[tuple[str | None, float]]) -> Candidates:
+    return Candidates(tuple(said(answer, score) for answer, score in ballots))
+
+
+@given(BALLOTS)
+def test_majority_against_counting(ballots: list[tuple[str | None, float]]) -> None:
+    counts: dict[float, int] = defaultdict(int)
+    for answer, _ in ballots:
+        if answer is not None:
+            counts[float(answer)] += 1
+    vote = majority(candidates(ballots))
+    if not counts:
+        assert vote.answer is None
+        assert vote.confidence is None
+    else:
+        assert vote.answer is not None
+        assert counts[float(vote.answer)] == max(counts.values())
+        assert vote.confidence == pytest.approx(max(counts.values()) / sum(counts.values()))
+
+
+@given(BALLOTS)
+def test_weighted_against_summing(ballots: list[tuple[str | None, float]]) -> None:
+    sums: dict[float, float] = defaultdict(float)
+    for answer, score in ballots:
+        if answer is not None:
+            sums[float(answer)] += score
+    vote = weighted(candidates(ballots))
+    if sums and max(sums.values()) > 0:
+        assert vote.answer is not None
+        assert sums[float(vote.answer)] == pytest.approx(max(sums.values()))
+    else:
+        assert vote.answer == majority(candidates(ballots)).answer
+
+
+@given(BALLOTS)
+def test_best_against_the_maximum(ballots: list[tuple[str | None, float]]) -> None:
+    answered = [(score, answer) for answer, score in ballots if answer is not None]
+    vote = best(candidates(ballots))
+    if not answered:
+        assert vote.answer is None
+    else:
+        assert vote.confidence == max(score for score, _ in answered)
+
+
+def test_a_tie_goes_to_the_earliest_and_order_decides_nothing_else() -> None:
+    assert majority(candidates([("3", 0), ("1", 0), ("1", 0), ("3", 0)])).answer == "3"
+    assert majority(candidates([("1", 0), ("3", 0), ("3", 0), ("1", 0)])).answer == "1"
+
+
+def test_a_nan_score_weighs_nothing() -> None:
+    assert weighted(candidates([("1", math.nan), ("2", 0.1)])).answer == "2"
+    assert best(candidates([("1", math.nan), ("2", 0.1)])).answer == "2"
+
+
+def test_best_without_any_score_is_the_majority() -> None:
+    unscored = Candidates((said("1"), said("2"), said("2")))
+    assert best(unscored).answer == "2"

@@ -1,0 +1,131 @@
+"""The command line as a user sees it: one clear line for a mistake, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "reasonweave.tasks.cli"]
+
+
+def reasonweave(*arguments: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_eval_prints_a_table_and_writes_records_and_a_picture(tmp_path: Path) -> None:
+    ended = reasonweave("eval", "single", "best-of-n", "--limit", "5", "-S", "n=4", "--log-dir", "runs", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    for told in ("single", "best-of-n", "95 % interval", "lab-small", "lab-prm", "FLOPs", "seconds"):
+        assert told in ended.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {f.name for f in folder.iterdir()} == {"single.jsonl", "best-of-n.jsonl", "accuracy.png"}
+    head, *lines = (folder / "best-of-n.jsonl").read_text().splitlines()
+    assert json.loads(head)["options"]["n"] == 4
+    assert len(lines) == 5
+    assert json.loads(lines[0])["model_usage"]["lab-small"]["calls"] == 4
+
+
+def test_eval_json_is_json_alone(tmp_path: Path) -> None:
+    ended = reasonweave("eval", "single", "--limit", "3", "--json", "--no-plot", cwd=tmp_path)
+    (data,) = json.loads(ended.stdout)
+    assert (data["workflow"], data["n"]) == ("single", 3)
+    assert ended.stderr == ""
+
+
+def test_eval_runs_a_jsonl_file_and_a_workflow_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"question": "Start with 3. A: Add 4. What is the result?", "answer": "7"}\n')
+    (tmp_path / "flow.py").write_text(
+        "from reasonweave.orchestrator import Model, chain\n"
+        "from reasonweave.strategies import BestOfN, majority, whole\n"
+        "def vote(small: Model, *, n: int = 3):\n"
+        "    return chain(BestOfN(whole(small), n=n), majority)\n"
+    )
+    ended = reasonweave(
+        "eval", "flow.py:vote", "--task", "mine.jsonl", "--small", "lab/small", "-S", "n=2", "--json", "--no-plot", cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)[0]["n"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["eval", "best-of-m"], "no workflow 'best-of-m'; did you mean 'best-of-n'?"),
+        (["eval", "single", "--task", "labb"], "no task 'labb'; did you mean 'lab'?"),
+        (["eval", "single", "--task", "gone.jsonl"], "there is no such file"),
+        (["eval", "single", "--task", "bad.jsonl", "--small", "lab/small"], "bad.jsonl, line 2: not JSON"),
+        (["eval", "single", "--task", "good.jsonl"], "needs a model for its role 'small': add --small SPEC"),
+        (["eval", "single", "--small", "lab/smal"], "no lab model 'smal'; did you mean 'small'?"),
+        (["eval", "single", "--small", "labb/small"], "no model provider 'labb'; did you mean 'lab'?"),
+        (["eval", "single", "--small", "small"], "write PROVIDER/NAME"),
+        (["eval", "single", "--small", "embedded/nowhere"], "there is no nowhere/config.json"),
+        (["eval", "single", "--small", "lab/prm"], "is a reward model; this role generates text"),
+        (["eval", "best-of-n", "-S", "m=3"], "no option 'm'"),
+        (["eval", "best-of-n", "-S", "n=many"], "best-of-n: n='many' is no int"),
+        (["eval", "best-of-n", "-S", "n"], "write NAME=VALUE"),
+        (["eval", "single", "--budget", "token=3"], "write LIMIT=NUMBER"),
+        (["eval", "nothing.py:f"], "there is no file 'nothing.py'"),
+        (["eval", "empty.py:f"], "no workflow 'f'"),
+        (["solve", "x", "--workflow", "singel"], "did you mean 'single'"),
+        (["lab", "card", "nowhere"], "no checkpoint in nowhere"),
+        (["lab", "train", "--out", "x", "--only", "lab-smal"], "did you mean 'lab-small'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(arguments: list[str], told: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"problem": "p", "answer": "1"}\n{oops\n')
+    (tmp_path / "good.jsonl").write_text('{"problem": "p", "answer": "1"}\n')
+    (tmp_path / "empty.py").write_text("")
+    ended = reasonweave(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert told in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_solve_shows_answer_solution_and_cost(tmp_path: Path) -> None:
+    ask = "Start with 47. A: Add 38. B: Multiply by 6. What is the result?"
+    ended = reasonweave("solve", ask, "--workflow", "self-consistency", "--trace", "t.jsonl", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "answer: " in ended.stdout
+    assert "tokens: lab-small" in ended.stdout
+    assert (tmp_path / "t.jsonl").read_text().count('"event": "generated"') == 1
+    asked = reasonweave("solve", ask, "--json", "--budget", "tokens=120", cwd=tmp_path)
+    data = json.loads(asked.stdout)
+    assert sum(data["tokens"].values()) <= 120
+    assert data["answer"] is not None
+
+
+@pytest.mark.parametrize("kind", ["strategies", "verifiers", "tasks", "models"])
+def test_list(kind: str, tmp_path: Path) -> None:
+    ended = reasonweave("list", kind, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert {"strategies": "best-of-n", "verifiers": "process-reward", "tasks": "lab", "models": "lab/small"}[kind] in ended.stdout
+
+
+def test_ctrl_c_ends_quickly_and_keeps_the_finished_records(tmp_path: Path) -> None:
+    arguments = ["eval", "self-consistency", "--limit", "5000", "--log-dir", "runs", "--display", "none"]
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        files = list((tmp_path / "runs").glob("*/*.jsonl")) if (tmp_path / "runs").exists() else []
+        if files and len(files[0].read_text().splitlines()) > 3:
+            break
+        time.sleep(0.05)
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10  # two seconds on an idle core
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "finished records are in" in errors
+    lines = files[0].read_text().splitlines()
+    assert len(lines) > 3
+    indices = [json.loads(line)["index"] for line in lines[1:]]
+    assert indices == sorted(indices)
