@@ -76,12 +76,21 @@ def vllm(name: str, sequences: int, tokens: int, python: str) -> dict[str, float
         script = Path(folder) / "run_vllm.py"
         script.write_text(VLLM)
         ended = subprocess.run(
-            [python, str(script), asked], capture_output=True, text=True, env=os.environ | quiet, check=False, timeout=900
+            [python, str(script), asked],
+            capture_output=True,
+            text=True,
+            env=os.environ | quiet,
+            check=False,
+            timeout=900,
         )
     told = [line for line in ended.stdout.splitlines() if line.startswith("RATES ")]
     if not told:
         sys.exit(f"vLLM did not run:\n{ended.stderr[-2000:]}")
     return json.loads(told[0].removeprefix("RATES "))
+
+
+def told(rates: dict[str, float]) -> str:
+    return f"{rates['tokens_per_second']:>7,.0f} tok/s (median {rates['median']:,.0f})"
 
 
 def main() -> None:
@@ -94,11 +103,10 @@ def main() -> None:
     for name in ("lab-small", "lab-large"):
         for sequences in sorted({1, 16, chosen.sequences}):
             ours = asyncio.run(embedded(name, sequences, chosen.tokens))
-            line = f"{name:<10} {sequences:>3} sequences  embedded {ours['tokens_per_second']:>8,.0f} tok/s (median {ours['median']:,.0f})"
+            line = f"{name:<10} {sequences:>3} sequences  embedded {told(ours)}"
             if chosen.vllm and sequences == chosen.sequences:
                 theirs = vllm(name, sequences, chosen.tokens, chosen.vllm_python)
-                ratio = ours["median"] / theirs["median"]
-                line += f"   vLLM CPU {theirs['tokens_per_second']:>8,.0f} (median {theirs['median']:,.0f})   ratio of medians {ratio:.2f}"
+                line += f"   vLLM CPU {told(theirs)}   ratio of medians {ours['median'] / theirs['median']:.2f}"
             print(line, flush=True)
 
 

@@ -1,6 +1,6 @@
 """The core: problems and candidates, models and budgets, graphs and runs.
 
-    from reasonweave.orchestrator import Budget, chain, open_model, solve
+from reasonweave.orchestrator import Budget, chain, open_model, solve
 """
 
 if __name__ == "orchestrator":
@@ -22,7 +22,15 @@ from reasonweave.orchestrator.errors import (
 from reasonweave.orchestrator.graph import Graph, chain
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
-from reasonweave.orchestrator.protocols import Aggregator, AnswerSpace, Condition, Finish, StepPolicy, Strategy, Verifier
+from reasonweave.orchestrator.protocols import (
+    Aggregator,
+    AnswerSpace,
+    Condition,
+    Finish,
+    StepPolicy,
+    Strategy,
+    Verifier,
+)
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve, solve
 from reasonweave.orchestrator.trace import Jsonl, Tracer

@@ -61,7 +61,9 @@ class Budget:
             object.__setattr__(self, name, value)
         for role, budget in roles.items():
             if not isinstance(budget, Budget):
-                raise BadInput(f"Budget({role}={budget!r}): a role takes a Budget; known limits: {', '.join(self.LIMITS)}")
+                raise BadInput(
+                    f"Budget({role}={budget!r}): a role takes a Budget; known limits: {', '.join(self.LIMITS)}"
+                )
             if budget.seconds is not None:
                 raise BadInput(f"Budget({role}=Budget(seconds=…)): time has no role; limit seconds on the whole")
         object.__setattr__(self, "roles", dict(roles))
@@ -88,9 +90,12 @@ class Budget:
             name, found, value = part.partition("=")
             role, _, limit = name.strip().rpartition(".")
             if not found or limit not in cls.LIMITS:
-                raise BadInput(f"budget {part!r}: write LIMIT=NUMBER with one of {', '.join(cls.LIMITS)}, as in tokens=20k")
+                raise BadInput(
+                    f"budget {part!r}: write LIMIT=NUMBER with one of {', '.join(cls.LIMITS)}, as in tokens=20k"
+                )
             (roles.setdefault(role, {}) if role else own)[limit] = _number(part, value.strip())
-        return cls(**own, **{role: cls(**limits) for role, limits in roles.items()})
+        named: dict[str, Any] = {role: cls(**limits) for role, limits in roles.items()}
+        return cls(**own, **named)
 
 
 def _plain(value: float) -> str:
@@ -165,7 +170,9 @@ class Hold:
 class Ledger:
     """One node in a tree of accounts. Single-threaded: all calls of one tree come from one event loop."""
 
-    def __init__(self, limit: Budget | None = None, parent: Ledger | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, limit: Budget | None = None, parent: Ledger | None = None, *, clock: Clock | None = None
+    ) -> None:
         self.limit = limit or Budget()
         self.parent = parent
         self.clock: Clock = clock or (parent.clock if parent else time.monotonic)
@@ -284,12 +291,13 @@ class Ledger:
         """The budget of a child that must leave this slice (and a tenth of the time) untouched."""
         own, role = self.left(), self.left(kept.role)
         tenth = own.pop("seconds", None)
-        limits = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in own.items()}
+        limits: dict[str, Any] = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in own.items()}
         if tenth is not None:
             limits["seconds"] = tenth * 0.9
-        narrowed = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in role.items()}
-        roles = {kept.role: Budget(**narrowed)} if narrowed else {}
-        return Budget(**limits, **roles)
+        narrowed: dict[str, Any] = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in role.items()}
+        if narrowed:
+            limits[kept.role] = Budget(**narrowed)
+        return Budget(**limits)
 
 
 _AMOUNT: dict[str, Callable[[Usage], float]] = {

@@ -157,8 +157,12 @@ def check_model(model: Model, *, prompt: str = "What is 1 + 1?") -> None:
     _require([c.text for c in first] == [c.text for c in again], f"{model}: the same seeds gave different texts")
     for completion in first:
         usage = completion.usage
-        _require(completion.finish_reason in ("stop", "eos", "length"), f"{model}: ended with {completion.finish_reason}")
-        _require(usage.prompt <= model.count(contexts[0]), f"{model}: used {usage.prompt} prompt tokens, more than its bound")
+        _require(
+            completion.finish_reason in ("stop", "eos", "length"), f"{model}: ended with {completion.finish_reason}"
+        )
+        _require(
+            usage.prompt <= model.count(contexts[0]), f"{model}: used {usage.prompt} prompt tokens, more than its bound"
+        )
         _require(usage.completion <= 24, f"{model}: {usage.completion} tokens where 24 were allowed")
         _require(usage.calls >= 1 and usage.cached <= usage.prompt, f"{model}: impossible usage {usage}")
     _require(all(c.usage.completion <= 1 for c in short), f"{model}: more than one token where one was allowed")
@@ -209,7 +213,9 @@ def check_strategy(strategy: Strategy, problem: Problem, *, budgets: Iterable[in
     for tokens in (*budgets, free.tokens // 2, free.tokens):
         result, events, ledger = run(tokens)
         _require(result.tokens <= tokens, f"{strategy}: spent {result.tokens} of a budget of {tokens} tokens")
-        _require(ledger.spent.tokens == result.tokens, f"{strategy}: {ledger.spent.tokens} booked, {result.tokens} reported")
+        _require(
+            ledger.spent.tokens == result.tokens, f"{strategy}: {ledger.spent.tokens} booked, {result.tokens} reported"
+        )
         _require(ledger.held == Usage() and not ledger.busy, f"{strategy}: tokens are still held after the run")
         _require(bool(result.candidates.items), f"{strategy}: no candidates at all with {tokens} tokens")
         snapshots = [event for event in events if isinstance(event, Snapshot)]

@@ -25,6 +25,7 @@ DELIMITER = "\n\n"
 """What separates two reasoning steps; it stays in the text of the step before it."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_BOXED = BoxedAnswers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Problem:
 
     prompt: str
     id: str = ""
-    answers: AnswerSpace = BoxedAnswers()
+    answers: AnswerSpace = _BOXED
     meta: Mapping[str, Any] = field(default_factory=lambda: _EMPTY, compare=False)
 
     @property
@@ -156,9 +157,9 @@ class Candidates:
             return np.full(len(logs), 1 / len(logs))
         if top == np.inf:
             winners = (logs == np.inf).astype(np.float64)
-            return winners / winners.sum()
+            return np.asarray(winners / winners.sum(), dtype=np.float64)
         weights = np.exp(logs - top)
-        return np.asarray(weights / weights.sum())
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
 
     @property
     def ess(self) -> float:
@@ -190,9 +191,7 @@ class Candidates:
 
     def reweight(self, log_weights: Sequence[float] | FloatArray) -> Candidates:
         """The same candidates with these log weights, shape (n,)."""
-        return self.of_items(
-            replace(c, log_weight=float(w)) for c, w in zip(self.items, log_weights, strict=True)
-        )
+        return self.of_items(replace(c, log_weight=float(w)) for c, w in zip(self.items, log_weights, strict=True))
 
     def scored(self, scores: Sequence[Score]) -> Candidates:
         """The same candidates with these verifier scores."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,13 +47,17 @@ app = typer.Typer(
 lab = typer.Typer(name="lab", help="The lab: tiny real models, trained here.", no_args_is_help=True)
 app.add_typer(lab)
 
-SmallFlag = Annotated[str | None, typer.Option("--small", help="Model spec of the small model, as lab/small.", metavar="SPEC")]
+SmallFlag = Annotated[
+    str | None, typer.Option("--small", help="Model spec of the small model, as lab/small.", metavar="SPEC")
+]
 LargeFlag = Annotated[str | None, typer.Option("--large", help="Model spec of the large model.", metavar="SPEC")]
 PrmFlag = Annotated[str | None, typer.Option("--prm", help="Model spec of the process reward model.", metavar="SPEC")]
 RoleFlag = Annotated[
     list[str] | None, typer.Option("--model-role", help="A model for another role.", metavar="ROLE=SPEC")
 ]
-SetFlag = Annotated[list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")]
+SetFlag = Annotated[
+    list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")
+]
 BudgetFlag = Annotated[
     str, typer.Option("--budget", help="Hard limits a problem, as tokens=20k,usd=1,large.tokens=5k.", metavar="LIMITS")
 ]
@@ -435,7 +438,9 @@ def train(
             causal = importlib.import_module("reasonweave.tasks.lab.train")
             reward = importlib.import_module("reasonweave.tasks.lab.train_prm")
         except ImportError as error:
-            raise BadInput(f"training needs torch and transformers ({error.name}): pip install 'reasonweave[train]'") from None
+            raise BadInput(
+                f"training needs torch and transformers ({error.name}): pip install 'reasonweave[train]'"
+            ) from None
         for stage in stages if only is None else (only,):
             if stage == "lab-prm":
                 reward.train_prm(out, _say)
@@ -449,7 +454,9 @@ def _say(line: str) -> None:
 
 @lab.command("card")
 def card(
-    folder: Annotated[Path | None, typer.Argument(help="A folder with lab-small, lab-large, lab-prm; default: shipped.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder with lab-small, lab-large, lab-prm; default: shipped.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="Held-out problems to measure on.", min=10)] = 2000,
     as_json: JsonFlag = False,
 ) -> None:
@@ -465,4 +472,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

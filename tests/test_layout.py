@@ -39,7 +39,9 @@ def imports(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_layers(file: Path) -> None:
     top = file.relative_to(ROOT).parts[0]
-    ours = {module.split(".")[1] for module in imports(ast.parse(file.read_text())) if module.startswith("reasonweave.")}
+    ours = {
+        module.split(".")[1] for module in imports(ast.parse(file.read_text())) if module.startswith("reasonweave.")
+    }
     assert ours <= ALLOWED[top], f"{name(file)} imports {ours - ALLOWED[top]}"
 
 
@@ -67,7 +69,9 @@ def test_strategies_never_yield_in_a_task_group_nor_swallow_the_budget(file: Pat
             assert not any(isinstance(inner, ast.Yield) for inner in ast.walk(node)), f"{name(file)}:{node.lineno}"
         if isinstance(node, ast.ExceptHandler) and file.relative_to(ROOT).parts[0] == "strategies":
             caught = ast.unparse(node.type) if node.type else "BaseException"
-            swallows = {"OverBudget", "ReasonweaveError", "Exception", "BaseException"} & set(caught.replace(",", " ").split())
+            swallows = {"OverBudget", "ReasonweaveError", "Exception", "BaseException"} & set(
+                caught.replace(",", " ").split()
+            )
             assert not swallows, f"{name(file)}:{node.lineno} catches {caught}"
     if name(file) != "orchestrator/drive.py":
         assert "except OverBudget" not in file.read_text()
@@ -99,6 +103,8 @@ def test_exports_exist(top: str) -> None:
 
 def test_the_core_needs_no_torch() -> None:
     heavy = "torch", "transformers", "vllm", "matplotlib", "scipy"
-    code = f"import sys, reasonweave.orchestrator, reasonweave.tasks.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys, reasonweave.orchestrator, reasonweave.tasks.cli; print([m for m in {heavy} if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert found.stdout.strip() == "[]"

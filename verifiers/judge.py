@@ -30,7 +30,9 @@ class UtilityDigit:
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         asked = Message("user", self.prompt)
-        contexts = [Context((*c.problem.messages, Message("assistant", c.text), asked), self.prefix) for c in candidates]
+        contexts = [
+            Context((*c.problem.messages, Message("assistant", c.text), asked), self.prefix) for c in candidates
+        ]
         sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
         return [Score(self._digit(c)) for c in await self.model.generate(contexts, run, sampling=sampling)]
 

@@ -166,7 +166,8 @@ class Model(_Door, ABC):
         except ModelError as error:
             answers = [Completion("", "error", a.charge, error=str(error)) for a in wave]
         finally:
-            for admitted, answer in zip(wave, answers or [None] * len(wave), strict=True):
+            got: Sequence[Completion | None] = answers or [None] * len(wave)
+            for admitted, answer in zip(wave, got, strict=True):
                 run.ledger.settle(admitted.hold, answer.usage if answer else admitted.charge)
                 if answer and admitted.cut and answer.finish_reason == "length":
                     answer = replace(answer, finish_reason="budget")

@@ -344,7 +344,9 @@ class Engine:
 
     def _choose(self, sequences: Sequence[_Sequence], logits: F32) -> None:
         """Draw the next token of each sequence from its own stream, and see whether it ends there."""
-        chosen, logprobs, tops = pick(logits, [s.request.sampling for s in sequences], [s.draws[len(s.ids)] for s in sequences])
+        chosen, logprobs, tops = pick(
+            logits, [s.request.sampling for s in sequences], [s.draws[len(s.ids)] for s in sequences]
+        )
         now = time.monotonic()
         for sequence, token, logprob, top in zip(sequences, chosen.tolist(), logprobs.tolist(), tops, strict=True):
             piece = self.vocabulary.pieces[token]
@@ -423,7 +425,9 @@ def _cut(weights: np.ndarray[Any, Any], top_k: int, top_p: float) -> np.ndarray[
 class EmbeddedModel(Model):
     """A Qwen2 checkpoint folder (config.json, model.safetensors, tokenizer.json) as a model in this process."""
 
-    def __init__(self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None):
+    def __init__(
+        self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None
+    ):
         self.engine = Engine(folder)
         active = Rates(active=self.engine.network.parameters)
         super().__init__(name or Path(folder).name, role=role, rates=rates or active)
@@ -478,7 +482,9 @@ class EmbeddedRewardModel(RewardModel):
     `Score.steps` holds P(good) for each step, `Score.value` that of the last one.
     """
 
-    def __init__(self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None):
+    def __init__(
+        self, folder: Path | str, *, name: str | None = None, role: str | None = None, rates: Rates | None = None
+    ):
         self.engine = Engine(folder)
         if self.engine.network.score is None:
             raise BadInput(f"{folder} is no process reward model: it has no score head")
@@ -526,4 +532,3 @@ def _answers(
             loop.call_soon_threadsafe(settle, error)
 
     return lambda: post(None), post
-

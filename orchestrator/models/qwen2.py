@@ -47,7 +47,9 @@ class Shape:
     @classmethod
     def of(cls, config: dict[str, Any], where: Path) -> Shape:
         if config.get("model_type") != "qwen2" or config.get("rope_scaling") or config.get("use_sliding_window"):
-            raise BadInput(f"{where}: the embedded engine runs plain Qwen2 checkpoints (model_type qwen2, no rope scaling)")
+            raise BadInput(
+                f"{where}: the embedded engine runs plain Qwen2 checkpoints (model_type qwen2, no rope scaling)"
+            )
         heads = config["num_attention_heads"]
         rope = config.get("rope_parameters") or {}
         return cls(
@@ -66,7 +68,7 @@ class Shape:
 def read_tensors(path: Path) -> dict[str, F32]:
     """The tensors of a safetensors file as float32; reads F32, F16 and BF16."""
     tensors: dict[str, F32] = {}
-    for name, found in deserialize(path.read_bytes()):
+    for name, found in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call]
         shape, data = found["shape"], found["data"]
         match found["dtype"]:
             case "F32":
@@ -284,7 +286,9 @@ class Qwen2:
         return np.asarray(hidden + product(active, layer.down))
 
     def _normed(self, hidden: F32, weight: F32) -> F32:
-        scale = np.sqrt(np.einsum("ij,ij->i", hidden, hidden) / np.float32(hidden.shape[1]) + np.float32(self.shape.epsilon))
+        scale = np.sqrt(
+            np.einsum("ij,ij->i", hidden, hidden) / np.float32(hidden.shape[1]) + np.float32(self.shape.epsilon)
+        )
         return np.asarray(hidden / scale[:, None] * weight)
 
 

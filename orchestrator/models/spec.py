@@ -17,7 +17,9 @@ def open_model(spec: str, *, role: str | None = None) -> Model | RewardModel:
     """
     provider, slash, name = spec.partition("/")
     if not slash or not name:
-        raise BadInput(f"model {spec!r}: write PROVIDER/NAME, as in lab/small; known providers: {', '.join(names('model provider'))}")
+        raise BadInput(
+            f"model {spec!r}: write PROVIDER/NAME, as in lab/small; known providers: {', '.join(names('model provider'))}"
+        )
     opened = find("model provider", provider)(name, role=role)
     if not isinstance(opened, Model | RewardModel):
         raise BadInput(f"model {spec!r}: provider {provider!r} returned {type(opened).__name__}, not a model")

@@ -10,7 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from reasonweave.tasks.evaluation.records import Record
@@ -54,7 +62,9 @@ class Meter:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def begin(self, label: str, total: int) -> None:
@@ -110,4 +120,5 @@ def table(summaries: Sequence[Summary], title: str) -> Table:
 
 
 def stderr() -> Console:
+    """A console for what is not the result: progress and errors."""
     return Console(file=sys.stderr)

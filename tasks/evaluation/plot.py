@@ -46,7 +46,9 @@ def draw(summaries: Sequence[Summary], path: Path, title: str) -> None:
         low, high = (100 * edge for edge in summary.interval)
         colour = COLOURS[i % len(COLOURS)]
         bars = [[accuracy - low], [high - accuracy]]
-        axes.errorbar([flops], [accuracy], yerr=bars, fmt="o", color=colour, capsize=4, markersize=7, label=summary.label)
+        axes.errorbar(
+            [flops], [accuracy], yerr=bars, fmt="o", color=colour, capsize=4, markersize=7, label=summary.label
+        )
     axes.set_xscale("log")
     axes.set_xlabel("FLOPs a problem  (2 · active parameters · (uncached prompt + completion tokens), all models)")
     axes.set_ylabel("accuracy, %  (95 % Wilson interval)")

@@ -50,6 +50,6 @@ def auc_interval(
     found = []
     for _ in range(draws):
         picked = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        found.append(auc(values[picked], right[picked]))  # type: ignore[arg-type]
+        found.append(auc(values[picked], right[picked]))
     low, high = np.nanpercentile(found, [2.5, 97.5])
     return float(low), float(high)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Candidates, Context, Problem, Sampling, Step
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, Problem, Sampling, Step
 from reasonweave.tasks.evaluation.stats import auc, auc_interval, wilson
 from reasonweave.tasks.lab.corpus import label, slip
 from reasonweave.tasks.lab.problems import LETTERS, LEVELS, Chain, problems
@@ -53,12 +53,9 @@ class Solved:
     right: list[bool] = field(default_factory=list)
 
 
-def as_candidate(problem: Problem, steps: Sequence[str], author: str = "") -> Candidate:
-    """A candidate with these paragraphs."""
-    return Candidate(problem, tuple(Step(text + DELIMITER, author, 0) for text in steps))
-
-
-async def solve_all(model: EmbeddedModel, chains: Sequence[Chain], *, temperature: float = TEMPERATURE, seed: int = 0) -> Solved:
+async def solve_all(
+    model: EmbeddedModel, chains: Sequence[Chain], *, temperature: float = TEMPERATURE, seed: int = 0
+) -> Solved:
     """One sampled solution for each problem, with the label of each of its steps."""
     solved = Solved()
     for start in range(0, len(chains), CHUNK):
@@ -92,15 +89,20 @@ async def measure(folder: Path, limit: int, seed: int = 0) -> list[Figure]:
     for name, found in solved.items():
         figures.append(_share(f"{name} pass@1", found.right, bands[name]))
         for level in LEVELS:
-            figures.append(_share(f"{name} pass@1, level {level}", [r for r, c in zip(found.right, chains, strict=True) if c.level == level]))
+            figures.append(
+                _share(
+                    f"{name} pass@1, level {level}",
+                    [r for r, c in zip(found.right, chains, strict=True) if c.level == level],
+                )
+            )
     figures += await _rewards(prm, solved)
     figures += await _grades(large, solved, seed)
     figures += await _checks({"lab-small": small, "lab-large": large}, solved, seed)
     for model in (small, large):
         figures += _waits(model.name, solved[model.name])
         figures += await _planted(model, chains, seed)
-    for model in (small, large, prm):
-        await model.aclose()
+    for opened in (small, large, prm):
+        await opened.aclose()
     return figures
 
 
@@ -109,7 +111,9 @@ def _share(name: str, right: Sequence[bool], band: tuple[float, float] | None = 
     return Figure(name, sum(right) / max(1, len(right)), low, high, len(right), band)
 
 
-def _auc(name: str, scores: list[float], labels: list[bool], groups: list[int], band: tuple[float, float] | None) -> Figure:
+def _auc(
+    name: str, scores: list[float], labels: list[bool], groups: list[int], band: tuple[float, float] | None
+) -> Figure:
     low, high = auc_interval(scores, labels, groups)
     return Figure(name, auc(scores, labels), low, high, len(scores), band)
 
@@ -132,7 +136,7 @@ async def _rewards(prm: EmbeddedRewardModel, solved: dict[str, Solved]) -> list[
                 groups += [i] * len(score.steps)
         figures.append(_auc(f"lab-prm step AUC, steps of {name}", scores, labels, groups, None))
         for total, part in zip(every, (scores, labels, groups), strict=True):
-            total += part  # type: ignore[arg-type, operator]
+            total += part  # type: ignore[operator]
     return [_auc("lab-prm step AUC", *every, (0.85, 0.97)), *figures]
 
 
@@ -155,7 +159,9 @@ async def _grades(large: EmbeddedModel, solved: dict[str, Solved], seed: int) ->
             run.session.close()
         labels = [found.labels[i][s - 1] for i, s in asked]
         band = (0.85, 1.0) if name == "lab-small" else None
-        figures.append(_auc(f"lab-large utility digit AUC, steps of {name}", scores, labels, [i for i, _ in asked], band))
+        figures.append(
+            _auc(f"lab-large utility digit AUC, steps of {name}", scores, labels, [i for i, _ in asked], band)
+        )
     return figures
 
 
@@ -203,7 +209,9 @@ async def _planted(model: EmbeddedModel, chains: Sequence[Chain], seed: int) -> 
         for chain in part:
             at = rng.randrange(len(chain.operations))
             lines, value = [], chain.start
-            for letter, (symbol, operand), result in zip(LETTERS, chain.operations[: at + 1], chain.values, strict=False):
+            for letter, (symbol, operand), result in zip(
+                LETTERS, chain.operations[: at + 1], chain.values, strict=False
+            ):
                 lines.append((f"{letter}: {value} {symbol} {operand} = ", value, operand, result))
                 value = result
             right = [f"{head}{result}" for head, _, _, result in lines]
@@ -225,15 +233,13 @@ async def _planted(model: EmbeddedModel, chains: Sequence[Chain], seed: int) -> 
     ]
 
 
-def figures_of(folder: Path | None, limit: int) -> list[Figure]:
-    return asyncio.run(measure(folder or CHECKPOINTS, limit))
-
-
 def show(folder: Path | None, *, limit: int, as_json: bool) -> None:
     """Measure and print, bands and all."""
     began = time.monotonic()
-    figures = figures_of(folder, limit)
-    size = sum(f.stat().st_size for f in (folder or CHECKPOINTS).rglob("*") if f.is_file() and ".training" not in f.parts)
+    figures = asyncio.run(measure(folder or CHECKPOINTS, limit))
+    size = sum(
+        f.stat().st_size for f in (folder or CHECKPOINTS).rglob("*") if f.is_file() and ".training" not in f.parts
+    )
     figures.append(Figure("size of the checkpoints, MB", size / 1e6, size / 1e6, size / 1e6, 1, (0, 12)))
     if as_json:
         print(json.dumps([_data(figure) for figure in figures], indent=2))
@@ -244,7 +250,9 @@ def show(folder: Path | None, *, limit: int, as_json: bool) -> None:
     for f in figures:
         met = "" if f.band is None else f"{f.band[0]:g}–{f.band[1]:g} {'met' if f.met else 'MISSED'}"
         exact = f.name.startswith("size")
-        table.add_row(f.name, f"{f.value:.3f}", "" if exact else f"{f.low:.3f}–{f.high:.3f}", "" if exact else str(f.n), met)
+        table.add_row(
+            f.name, f"{f.value:.3f}", "" if exact else f"{f.low:.3f}–{f.high:.3f}", "" if exact else str(f.n), met
+        )
     console = Console(width=120)
     console.print(table)
     console.print(f"measured in {time.monotonic() - began:.0f} s", highlight=False)
@@ -259,6 +267,3 @@ def _data(figure: Figure) -> dict[str, Any]:
         "band": figure.band,
         "met": figure.met,
     }
-
-
-_ = (Candidates, as_candidate)

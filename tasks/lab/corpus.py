@@ -103,6 +103,7 @@ def _possible(value: int, operations: Sequence[tuple[Symbol, int]]) -> bool:
 
 
 def answer_of(steps: Sequence[WrittenStep]) -> str:
+    """The value that the last step leaves."""
     return steps[-1].text.rpartition("= ")[2]
 
 

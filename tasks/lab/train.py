@@ -118,6 +118,7 @@ def _pad(rows: Sequence[Row]) -> Batch:
 
 
 def config(recipe: Recipe, tokenizer: Tokenizer) -> Qwen2Config:
+    """The Hugging Face configuration of a recipe's shape."""
     return Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=recipe.width,
@@ -201,6 +202,7 @@ class Optimiser:
 
 
 def device() -> torch.device:
+    """A GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

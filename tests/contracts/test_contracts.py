@@ -89,7 +89,7 @@ def test_a_bad_model_is_caught(model: Model) -> None:
 @dataclass(frozen=True)
 class Rewriter:
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
-        return [c for c in candidates][:2]
+        return list(candidates[:2])
 
 
 def test_a_bad_policy_is_caught(problem: Problem) -> None:

@@ -61,7 +61,13 @@ async def greedy(name: str, contexts: list[Context]) -> list[Completion]:
 def test_auto_tokenizer_builds_the_same_ids_and_the_same_chat() -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(CHECKPOINTS / "lab-large")
     ours = EmbeddedModel(CHECKPOINTS / "lab-large").engine.vocabulary
-    odd = ["Wait, A: 3 + 4 = 7\n\n", "  two  spaces\tand\r\nlines\n\n\n", "naïve 中文 🙂", r"\boxed{12}.", "I'm, they'll 12345"]
+    odd = [
+        "Wait, A: 3 + 4 = 7\n\n",
+        "  two  spaces\tand\r\nlines\n\n\n",
+        "naïve 中文 🙂",
+        r"\boxed{12}.",
+        "I'm, they'll 12345",
+    ]
     for text in [*odd, *(chain.text for chain in problems(50))]:
         assert list(ours.encode(text)) == theirs(text).input_ids
     problem = Problem(problems(1)[0].text)
@@ -82,7 +88,8 @@ def test_rewards_agree_with_a_plain_torch_network() -> None:
     chains = problems(40)
     steps = [[f"{i}: {c.start} + {i} = {c.start + i}\n\n" for i in range(1 + k % 4)] for k, c in enumerate(chains)]
     candidates = [
-        Candidate(Problem(c.text), tuple(Step(text, "m", 1) for text in texts)) for c, texts in zip(chains, steps, strict=True)
+        Candidate(Problem(c.text), tuple(Step(text, "m", 1) for text in texts))
+        for c, texts in zip(chains, steps, strict=True)
     ]
     ours = asyncio.run(model.rate(candidates, Run(0)))
     (tag,) = model.engine.vocabulary.encode("<extra_0>")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from typing import Any
 
@@ -18,7 +19,8 @@ RATES = Rates(active=10.0, usd_prompt=0.01, usd_cached=0.002, usd_completion=0.0
 def test_parse_reads_units_and_roles() -> None:
     budget = Budget.parse("tokens=20k, usd=0.5,large.tokens=5k,large.calls=3")
     assert repr(budget) == "Budget(tokens=20000, usd=0.5, large=Budget(tokens=5000, calls=3))"
-    assert Budget.parse("") == Budget() and not Budget()
+    assert Budget.parse("") == Budget()
+    assert not Budget()
     assert budget
 
 
@@ -48,7 +50,9 @@ def test_price_counts_cached_tokens_once() -> None:
 def test_the_refusal_says_where_what_and_how_much() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.settle(ledger.hold("m", Usage(prompt=20, calls=1)), Usage(prompt=20, calls=1))
-    with pytest.raises(OverBudget, match=r"pf/step/3: asked for 512 tokens, 80 left of Budget\(tokens=100\); raise budget="):
+    with pytest.raises(
+        OverBudget, match=r"pf/step/3: asked for 512 tokens, 80 left of Budget\(tokens=100\); raise budget="
+    ):
         ledger.hold("m", Usage(prompt=500, completion=12), ("pf", "step", 3))
 
 
@@ -131,10 +135,8 @@ def test_nodes_never_overshoot_and_rest_holds_nothing(data: st.DataObject) -> No
         else:
             node = data.draw(st.sampled_from(nodes))
             asked = Usage(prompt=data.draw(st.integers(0, 80)), calls=1)
-            try:
+            with contextlib.suppress(OverBudget):
                 open_.append((node, node.hold("m", asked)))
-            except OverBudget:
-                pass
         for node in nodes:
             total = node.spent + node.held
             assert total.tokens <= (node.limit.tokens if node.limit.tokens is not None else 1e9)
@@ -191,6 +193,7 @@ def test_concurrent_calls_never_overshoot(seed: int, tokens: int, tasks: int, ba
 
     asyncio.run(asyncio.wait_for(main(), 20))
     assert root.spent.tokens <= tokens
-    assert root.held == Usage() and not root.busy
+    assert root.held == Usage()
+    assert not root.busy
     if tokens >= free.count(context) + 1 and not cancel:
         assert root.spent.completion > 0, "one token was affordable, none was bought"

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from support import said
 from hypothesis import given
 from hypothesis import strategies as st
+from support import said
 
 from reasonweave.orchestrator import Candidate, Candidates, Problem, Run, Score, Step, Usage
 

@@ -4,16 +4,14 @@ import math
 from collections import defaultdict
 
 import pytest
-from support import said
 from hypothesis import given
 from hypothesis import strategies as st
+from support import said
 
 from reasonweave.orchestrator import Candidates
 from reasonweave.strategies import best, majority, weighted
 
-BALLOTS = st.lists(
-    st.tuples(st.sampled_from(["1", "2", "2.0", "3", None]), st.floats(0, 1)), min_size=0, max_size=9
-)
+BALLOTS = st.lists(st.tuples(st.sampled_from(["1", "2", "2.0", "3", None]), st.floats(0, 1)), min_size=0, max_size=9)
 
 
 def candidates(ballots: list[tuple[str | None, float]]) -> Candidates:

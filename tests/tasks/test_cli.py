@@ -48,7 +48,17 @@ def test_eval_runs_a_jsonl_file_and_a_workflow_of_ones_own(tmp_path: Path) -> No
         "    return chain(BestOfN(whole(small), n=n), majority)\n"
     )
     ended = reasonweave(
-        "eval", "flow.py:vote", "--task", "mine.jsonl", "--small", "lab/small", "-S", "n=2", "--json", "--no-plot", cwd=tmp_path
+        "eval",
+        "flow.py:vote",
+        "--task",
+        "mine.jsonl",
+        "--small",
+        "lab/small",
+        "-S",
+        "n=2",
+        "--json",
+        "--no-plot",
+        cwd=tmp_path,
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)[0]["n"] == 1
@@ -106,12 +116,16 @@ def test_solve_shows_answer_solution_and_cost(tmp_path: Path) -> None:
 def test_list(kind: str, tmp_path: Path) -> None:
     ended = reasonweave("list", kind, cwd=tmp_path)
     assert ended.returncode == 0
-    assert {"strategies": "best-of-n", "verifiers": "process-reward", "tasks": "lab", "models": "lab/small"}[kind] in ended.stdout
+    assert {"strategies": "best-of-n", "verifiers": "process-reward", "tasks": "lab", "models": "lab/small"}[
+        kind
+    ] in ended.stdout
 
 
 def test_ctrl_c_ends_quickly_and_keeps_the_finished_records(tmp_path: Path) -> None:
     arguments = ["eval", "self-consistency", "--limit", "5000", "--log-dir", "runs", "--display", "none"]
-    process = subprocess.Popen([*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         files = list((tmp_path / "runs").glob("*/*.jsonl")) if (tmp_path / "runs").exists() else []

@@ -68,11 +68,21 @@ def test_the_front_drops_what_is_dearer_and_no_better() -> None:
 
 
 def test_numbers_are_told_in_three_figures() -> None:
-    assert [scaled(x) for x in (0, 12.345, 999, 1000, 2.5e6, 3.21e9, 1e16)] == ["0", "12.3", "999", "1 k", "2.5 M", "3.21 G", "10 P"]
+    assert [scaled(x) for x in (0, 12.345, 999, 1000, 2.5e6, 3.21e9, 1e16)] == [
+        "0",
+        "12.3",
+        "999",
+        "1 k",
+        "2.5 M",
+        "3.21 G",
+        "10 P",
+    ]
 
 
 def header() -> Header:
-    return Header(workflow="w", strategy="s", options={}, task="t", limit=None, seed=0, budget="", models={}, **provenance())
+    return Header(
+        workflow="w", strategy="s", options={}, task="t", limit=None, seed=0, budget="", models={}, **provenance()
+    )
 
 
 def run(strategy: Strategy, folder: Path, connections: int, budget: Budget | None = None) -> list[Record]:
