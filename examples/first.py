@@ -9,6 +9,6 @@ prm = ProcessReward(open_model("lab/prm", role="prm"))
 flow = chain(BestOfN(whole(small), n=16, verifier=prm), weighted, finish=ForceAnswer(small))
 
 result = solve(
-    "Start with 47. A: Add 38. B: Multiply by 6. C: Subtract 19. What is the result?", flow, budget=Budget(tokens=5_000)
+    "Start with 17. A: Add 28. B: Multiply by 2. C: Subtract 19. What is the result?", flow, budget=Budget(tokens=5_000)
 )
 print(result.answer, f"confidence {result.confidence:.2f}", f"{result.tokens} tokens")

@@ -52,7 +52,7 @@ class GreedySteps:
 
 if __name__ == "__main__":
     small = open_model("lab/small", role="small")
-    problem = "Start with 47. A: Add 38. B: Multiply by 6. C: Subtract 19. What is the result?"
+    problem = "Start with 17. A: Add 28. B: Multiply by 2. C: Subtract 19. What is the result?"
     for flow in (
         chain(BestOfN(whole(small), n=8, verifier=TrueEquations()), best),
         chain(GreedySteps(Sample(small), TrueEquations()), best),

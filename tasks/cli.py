@@ -35,6 +35,8 @@ from reasonweave.tasks.jsonl import JsonlTask
 from reasonweave.verifiers.judge import UtilityDigit
 from reasonweave.verifiers.prm import ProcessReward
 
+FIRST = ("single", "self-consistency", "best-of-n")
+"""What `eval` compares where no workflow is named."""
 LAB = {"small": "lab/small", "large": "lab/large", "prm": "lab/prm"}
 
 app = typer.Typer(
@@ -161,7 +163,7 @@ def _first(error: BaseException) -> BaseException:
 
 @app.command("eval")
 def eval_(
-    workflow: Annotated[list[str], typer.Argument(help="Workflows by name, or file.py:function.")],
+    workflow: Annotated[list[str] | None, typer.Argument(help="Workflows by name, or file.py:function.")] = None,
     task: Annotated[str, typer.Option(help="A task by name, or a JSONL file.")] = "lab",
     small: SmallFlag = None,
     large: LargeFlag = None,
@@ -181,7 +183,7 @@ def eval_(
     with _manners():
         asyncio.run(
             _evaluate(
-                [Workflow.named(name) for name in dict.fromkeys(workflow)],
+                [Workflow.named(name) for name in dict.fromkeys(workflow or FIRST)],
                 task,
                 Models(_specs(task, {"small": small, "large": large, "prm": prm}, model_role or [])),
                 limit=limit,

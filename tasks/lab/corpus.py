@@ -63,10 +63,9 @@ def slip(rng: random.Random, result: int, value: int, operand: int) -> int:
     """A wrong result of the kind that people and models produce: a lost carry, a neighbour, swapped digits, an operand."""
     digits = str(result)
     swapped = int(digits[:-2] + digits[-1] + digits[-2]) if len(digits) > 1 else result
-    choices = [result + 1, result - 1, result + 10, result - 10, result + 100, result - 100]
-    choices += [result + rng.randint(2, 9), result - rng.randint(2, 9), result + 10 * rng.randint(2, 9), swapped]
-    choices += [value, operand]
-    return rng.choice([c for c in choices if 0 <= c <= 9999 and c != result] or [result + 1])
+    choices = [result + 1, result - 1, result + 10, result - 10, result + rng.randint(2, 9), result - rng.randint(2, 9)]
+    choices += [result + 10 * rng.randint(-5, 5), swapped, value, operand, rng.randint(0, 99)]
+    return rng.choice([c for c in choices if 0 <= c <= 199 and c != result] or [result + 1])
 
 
 def write(chain: Chain, rng: random.Random, *, slips: float) -> list[WrittenStep]:
@@ -97,7 +96,7 @@ def _possible(value: int, operations: Sequence[tuple[Symbol, int]]) -> bool:
         if symbol == "/" and value % operand:
             return False
         value = apply(value, symbol, operand)
-        if not 0 <= value <= 9999:
+        if not 0 <= value <= 199:
             return False
     return True
 

@@ -2,17 +2,17 @@
 
 A problem is one sentence an operation, a solution one equation a paragraph::
 
-    Start with 47. A: Add 38. B: Multiply by 6. C: Subtract 19. What is the result?
+    Start with 17. A: Add 28. B: Multiply by 2. C: Subtract 19. What is the result?
 
-    A: 47 + 38 = 85
+    A: 17 + 28 = 45
 
-    B: 85 * 6 = 510
+    B: 45 * 2 = 90
 
-    C: 510 - 19 = 491
+    C: 90 - 19 = 71
 
-    The answer is \\boxed{491}
+    The answer is \\boxed{71}
 
-Every value stays a whole number between 0 and 999, so each step is a true equation that anyone (or a symbolic checker)
+Every value stays a whole number between 0 and 99, so each step is a true equation that anyone (or a symbolic checker)
 can check. Training and test problems are disjoint by construction: a hash of the text decides the side.
 """
 
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-LARGEST = 999
+LARGEST = 99
 LEVELS = (1, 2, 3, 4, 5)
 LETTERS = "ABCDEFGHIJKL"
 """What the operations of a problem, and the steps of a solution, are called."""
@@ -45,11 +45,11 @@ class Level:
 
 
 LEVEL: dict[int, Level] = {
-    1: Level((2, 2), 99, products=False),
-    2: Level((3, 3), 99, products=True),
+    1: Level((2, 2), 30, products=False),
+    2: Level((3, 3), 60, products=True),
     3: Level((4, 4), 99, products=True),
-    4: Level((5, 6), 499, products=True),
-    5: Level((7, 8), 499, products=True),
+    4: Level((5, 6), 99, products=True),
+    5: Level((7, 8), 99, products=True),
 }
 
 
@@ -133,7 +133,7 @@ def parse(text: str) -> Chain:
 
 
 def draw(rng: random.Random, level: int) -> Chain:
-    """One random chain of this level; every running value is a whole number in 0..999, and no operation is idle."""
+    """One random chain of this level; every running value is a whole number in 0..99, and no operation is idle."""
     shape = LEVEL[level]
     start = value = rng.randint(2, 99)
     operations: list[tuple[Symbol, int]] = []

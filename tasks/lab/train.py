@@ -46,7 +46,7 @@ class Recipe:
 
 RECIPES = {
     "lab-small": Recipe(64, 2, 2, 1, 176, documents=150 * 1024, seed=1),
-    "lab-large": Recipe(96, 6, 3, 3, 256, documents=240 * 1024, seed=2),
+    "lab-large": Recipe(96, 6, 3, 3, 256, documents=150 * 1024, seed=2),
 }
 INSIGHT = 1.0
 """Weight of the second loss: linear read-outs at each delimiter say whether the step is right and whether it is

@@ -100,7 +100,7 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], told: str, tmp_path: 
 
 
 def test_solve_shows_answer_solution_and_cost(tmp_path: Path) -> None:
-    ask = "Start with 47. A: Add 38. B: Multiply by 6. What is the result?"
+    ask = "Start with 17. A: Add 28. B: Multiply by 2. What is the result?"
     ended = reasonweave("solve", ask, "--workflow", "self-consistency", "--trace", "t.jsonl", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "answer: " in ended.stdout

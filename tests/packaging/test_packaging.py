@@ -1,0 +1,48 @@
+"""sdist → wheel → a clean environment outside the checkout: everything imports, and the lab runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.packaging
+
+IMPORTS = """
+import importlib, pkgutil, reasonweave
+skipped = {"reasonweave.tasks.lab.train", "reasonweave.tasks.lab.train_prm"}  # the extra `train`
+found = [m.name for m in pkgutil.walk_packages(reasonweave.__path__, "reasonweave.") if m.name not in skipped]
+for name in found:
+    importlib.import_module(name)
+print(len(found))
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    ended = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
+    return ended.stdout
+
+
+def test_the_distribution_installs_and_runs_anywhere(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
+    (sdist,), (wheel,) = (tmp_path / "dist").glob("*.tar.gz"), (tmp_path / "dist").glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        assert any(name.endswith("/README.md") for name in archive.getnames())
+    inside = zipfile.ZipFile(wheel).namelist()
+    for model in ("lab-small", "lab-large", "lab-prm"):
+        assert f"reasonweave/tasks/lab/checkpoints/{model}/model.safetensors" in inside
+    assert not [name for name in inside if name.split("/")[0] in ("orchestrator", "strategies", "verifiers", "tasks", "tests")]
+    assert sum(1 for name in inside if name.endswith("py.typed")) == 4
+    python = tmp_path / "env" / "bin" / "python"
+    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=tmp_path)
+    assert int(run(python, "-W", "error", "-c", IMPORTS, cwd=tmp_path)) > 40
+    told = run(tmp_path / "env" / "bin" / "reasonweave", "eval", "--task", "lab", "--limit", "5", cwd=tmp_path)
+    for workflow in ("single", "self-consistency", "best-of-n"):
+        assert workflow in told
