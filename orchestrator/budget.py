@@ -157,6 +157,8 @@ class Reserve:
 class _Account:
     spent: Usage = field(default_factory=Usage)
     held: Usage = field(default_factory=Usage)
+    open: int = 0
+    """How many holds are on it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,8 +211,13 @@ class Ledger:
 
     @property
     def busy(self) -> bool:
-        """Is anything held anywhere on the tree? If so, room may come free without anybody spending less."""
+        """Is anything held anywhere on the tree?"""
         return bool(self._open)
+
+    def waits(self, role: str, worst: Usage) -> bool:
+        """Could this fit once others settle? True where it does not fit now and each limit in its way has holds on it."""
+        broken = list(self._broken(role, worst))
+        return bool(broken) and all(account.open for _, _, account in broken) and not self._late
 
     async def freed(self) -> None:
         """Wait until some hold of the tree has been settled."""
@@ -225,16 +232,26 @@ class Ledger:
 
     def refusal(self, role: str, worst: Usage, path: Path = ()) -> OverBudget | None:
         """The error that holding this would raise, or None where it fits every limit."""
-        for limit, account in self._limits(role):
-            used = account.spent + account.held
-            for name, amount in _AMOUNT.items():
-                cap = getattr(limit, name)
-                if cap is not None and (before := amount(used)) + amount(worst) > cap * _ROUNDING:
-                    return OverBudget(what=name, asked=amount(worst), left=cap - before, limit=limit, path=path)
-        if self.deadline is not None and self.clock() >= self.deadline:
+        for name, limit, account in self._broken(role, worst):
+            amount = _AMOUNT[name]
+            left = getattr(limit, name) - amount(account.spent) - amount(account.held)
+            return OverBudget(what=name, asked=amount(worst), left=left, limit=limit, path=path)
+        if self._late:
             timed = next(node.limit for node in self.lineage() if node.limit.seconds is not None)
             return OverBudget(what="seconds", asked=0, left=0, limit=timed, path=path)
         return None
+
+    def _broken(self, role: str, worst: Usage) -> Iterator[tuple[str, Budget, _Account]]:
+        """The limits that holding this would break, by name."""
+        for limit, account in self._limits(role):
+            for name, amount in _AMOUNT.items():
+                cap = getattr(limit, name)
+                if cap is not None and amount(account.spent) + amount(account.held) + amount(worst) > cap * _ROUNDING:
+                    yield name, limit, account
+
+    @property
+    def _late(self) -> bool:
+        return self.deadline is not None and self.clock() >= self.deadline
 
     def room(self, role: str, rates: Rates, prompt: int) -> int | None:
         """How many completion tokens one more call with this prompt may be allowed: None without a limit, else >= 0."""
@@ -256,6 +273,7 @@ class Ledger:
         hold = Hold(role, worst)
         for account in self._accounts(role):
             account.held = account.held + worst
+            account.open += 1
         self._open.add(hold)
         return hold
 
@@ -264,7 +282,8 @@ class Ledger:
         self._open.remove(hold)
         for account in self._accounts(hold.role):
             account.spent = account.spent + spent
-            account.held = account.held - hold.worst if self._open else Usage()
+            account.open -= 1
+            account.held = account.held - hold.worst if account.open else Usage()
         self._freed.set()
 
     def _accounts(self, role: str) -> Iterator[_Account]:

@@ -111,7 +111,7 @@ class Model(_Door, ABC):
                 if wave:
                     await self._serve(wave, run, done)
                     waiting = waiting[len(wave) :]
-                elif run.ledger.busy:
+                elif run.ledger.waits(self.role, self._worst(sampling, waiting[0][2])):
                     await run.ledger.freed()
                 else:
                     refused = self._refusal(run, waiting[0][2], 1)
@@ -133,13 +133,11 @@ class Model(_Door, ABC):
         wave: list[_Admitted] = []
         ledger = run.ledger
         for i, context, prompt in waiting:
-            asked = sampling.max_tokens
-            if self.context_length is not None:
-                asked = max(1, min(asked, self.context_length - prompt))
-            room = ledger.room(self.role, self.rates, prompt)
-            allowed = asked if room is None else min(asked, room)
-            if allowed < asked and ledger.busy:
+            full = self._worst(sampling, prompt)
+            if ledger.waits(self.role, full):
                 break  # more may come free; better a whole answer a little later than a cut one now
+            asked, room = full.completion, ledger.room(self.role, self.rates, prompt)
+            allowed = asked if room is None else min(asked, room)
             worst = self.rates.worst(prompt=prompt, completion=allowed)
             if allowed < 1 or ledger.refusal(self.role, worst):
                 break
@@ -147,6 +145,13 @@ class Model(_Door, ABC):
             cut = self._refusal(run, prompt, asked) if allowed < asked else None
             wave.append(_Admitted(i, request, ledger.hold(self.role, worst, run.path), cut))
         return wave
+
+    def _worst(self, sampling: Sampling, prompt: int) -> Usage:
+        """The most that one call may cost: what the caller asks for, within the model's context."""
+        asked = sampling.max_tokens
+        if self.context_length is not None:
+            asked = max(1, min(asked, self.context_length - prompt))
+        return self.rates.worst(prompt=prompt, completion=asked)
 
     def _refusal(self, run: Run, prompt: int, completion: int) -> OverBudget:
         """The limit that stands in the way of a call of this size."""
@@ -238,25 +243,22 @@ class RewardModel(_Door, ABC):
         ratings = [Rating(p, steps, self.count(p, steps), session, deadline) for p, steps in asked]
         worst = [self.rates.worst(prompt=rating.prompt, completion=0) for rating in ratings]
         together = Usage.total(worst)
-        while (refused := run.ledger.refusal(self.role, together, run.path)) and run.ledger.busy:
+        while run.ledger.waits(self.role, together):
             await run.ledger.freed()
-        if refused:
-            raise refused
         hold = run.ledger.hold(self.role, together, run.path)
-        usage = together
+        usage, scores = together, []
         try:
             answers = await within(deadline, self._rate(ratings))
             usage = Usage.total([spent for _, spent in answers])
+            found = dict(zip(asked, (score for score, _ in answers), strict=True))
+            scores = [found[c.problem, tuple(step.text for step in c.steps)] for c in candidates]
         except TimeoutError:
-            late = Usage(calls=1)
-            raise run.ledger.refusal(self.role, late, run.path) or ModelError(f"{self.name}: timed out") from None
+            refused = run.ledger.refusal(self.role, Usage(calls=1), run.path)
+            raise refused or ModelError(f"{self.name}: timed out") from None
         except BaseException:
-            metered = [rating.meter.usage for rating in ratings]
-            usage = Usage.total([m or w for m, w in zip(metered, worst, strict=True)])
+            usage = Usage.total([r.meter.usage or w for r, w in zip(ratings, worst, strict=True)])
             raise
         finally:
             run.ledger.settle(hold, usage)
-        found = dict(zip(asked, (score for score, _ in answers), strict=True))
-        scores = [found[c.problem, tuple(step.text for step in c.steps)] for c in candidates]
-        run.emit(Rated(run.path, self.name, self.role, tuple(scores), usage, time.monotonic() - began))
+            run.emit(Rated(run.path, self.name, self.role, tuple(scores), usage, time.monotonic() - began))
         return scores
