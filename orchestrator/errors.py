@@ -33,6 +33,11 @@ def show(path: Path) -> str:
     return "/".join(map(str, path)) or "run"
 
 
+def first_of(error: BaseException) -> BaseException:
+    """The first error of a group, of groups of groups too; any other error is itself."""
+    return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
 class ReasonweaveError(Exception):
     """Base of all errors of this package."""
 

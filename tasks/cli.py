@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError
+from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, first_of
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
@@ -149,16 +149,11 @@ def _manners() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (ReasonweaveError, BaseExceptionGroup) as raised:
-        error = _first(raised)
+        error = first_of(raised)
         if not isinstance(error, ReasonweaveError):
             raise
         stderr().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
-
-
-def _first(error: BaseException) -> BaseException:
-    """The first error of a group, of groups of groups too."""
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 @app.command("eval")

@@ -16,7 +16,12 @@ def run(source: str, tmp_path: Path) -> str:
     file = tmp_path / "example.py"
     file.write_text(source)
     ended = subprocess.run(
-        [sys.executable, "-W", "error", str(file)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "error", str(file)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -28,11 +28,13 @@ from reasonweave.orchestrator import (
     Sampling,
     Step,
     asolve,
+    solve,
 )
 from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel, pick
 from reasonweave.orchestrator.models.qwen2 import Qwen2, invariant_rows, read_tensors
-from reasonweave.orchestrator.testing import check_model
-from reasonweave.strategies import best_of_n
+from reasonweave.orchestrator.registry import Workflow, names
+from reasonweave.orchestrator.testing import check_model, check_strategy
+from reasonweave.strategies import ForceAnswer, best_of_n
 from reasonweave.tasks.lab.problems import problems
 from reasonweave.tasks.lab.task import CHECKPOINTS, LabTask
 from reasonweave.verifiers import ProcessReward
@@ -187,7 +189,9 @@ def test_cancelling_is_charged_what_was_produced_and_frees_the_engine(large: Emb
     assert run.ledger.held.tokens == 0
 
 
-def test_a_broken_batch_fails_its_callers_and_not_the_engine(large: EmbeddedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_batch_fails_its_callers_and_not_the_engine(
+    large: EmbeddedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(self: Qwen2, *arguments: object) -> object:
         raise MemoryError("no room")
 
@@ -247,6 +251,22 @@ def test_the_same_records_at_any_concurrency(prm: EmbeddedRewardModel) -> None:
     one, eight, all_ = (asyncio.run(run(n)) for n in (1, 8, 64))
     small.engine.close()
     assert one == eight == all_
+
+
+@pytest.mark.parametrize("name", names("workflow"))
+def test_presets_on_real_models_keep_budgets_and_answer_wherever_one_token_was_affordable(
+    name: str, prm: EmbeddedRewardModel, large: EmbeddedModel
+) -> None:
+    workflow = Workflow.named(name)
+    flow = workflow.make(**{role: ProcessReward(prm) if role == "prm" else large for role in workflow.roles})
+    problem = Problem(CHAINS[7].text)
+    check_strategy(flow, problem)
+    forced = large.count(Context(problem.messages, ForceAnswer(large).cue)) + 1
+    free = solve(problem, flow).tokens
+    for tokens in (0, 1, 50, forced - 1, forced, 500, free // 2, free):
+        result = solve(problem, flow, budget=Budget(tokens=tokens))
+        assert result.tokens <= tokens
+        assert (result.answer is not None) == (tokens >= forced), (tokens, result)
 
 
 # Sampling, by itself.
@@ -318,7 +338,10 @@ def test_other_architectures_and_types_are_refused(tmp_path: Path) -> None:
 
 
 def test_half_precision_checkpoints_are_read(tmp_path: Path) -> None:
-    header = {"b": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}, "h": {"dtype": "F16", "shape": [1], "data_offsets": [4, 6]}}
+    header = {
+        "b": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+        "h": {"dtype": "F16", "shape": [1], "data_offsets": [4, 6]},
+    }
     head = json.dumps(header).encode()
     data = np.array([0x3FC0, 0xC000], "<u2").tobytes() + np.array([0.5], "<f2").tobytes()
     (tmp_path / "x.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + data)

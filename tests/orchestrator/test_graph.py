@@ -6,7 +6,19 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from reasonweave.orchestrator import Budget, Candidates, Graph, GraphError, Problem, Run, Sampling, chain, drive, solve
+from reasonweave.orchestrator import (
+    Budget,
+    Candidates,
+    Graph,
+    GraphError,
+    Ledger,
+    Problem,
+    Run,
+    Sampling,
+    chain,
+    drive,
+    solve,
+)
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.testing import ScriptedModel
 from reasonweave.orchestrator.types import Context
@@ -117,6 +129,24 @@ def test_nodes_of_one_generation_run_at_the_same_time() -> None:
     result = solve(PROBLEM, graph)
     assert len(result.candidates) == 8
     assert result.seconds < 8 * 0.05
+
+
+@dataclass(frozen=True)
+class Breaks:
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        yield roots
+        raise RuntimeError("a bug in a part")
+
+
+def test_a_bug_in_one_node_ends_its_siblings_and_comes_out_as_itself() -> None:
+    graph = Graph()
+    slow = ScriptedModel(latency=30)
+    parents = [graph.add("slow", BestOfN(whole(slow), n=1)), graph.add("breaks", Breaks())]
+    graph.add("vote", majority, after=parents)
+    ledger = Ledger(Budget(tokens=10_000))
+    with pytest.raises(RuntimeError, match="a bug in a part"):
+        final(graph, Run(ledger=ledger))
+    assert not ledger.busy
 
 
 def test_a_graph_is_its_own_configuration() -> None:

@@ -37,7 +37,9 @@ def test_the_distribution_installs_and_runs_anywhere(tmp_path: Path) -> None:
     inside = zipfile.ZipFile(wheel).namelist()
     for model in ("lab-small", "lab-large", "lab-prm"):
         assert f"reasonweave/tasks/lab/checkpoints/{model}/model.safetensors" in inside
-    assert not [name for name in inside if name.split("/")[0] in ("orchestrator", "strategies", "verifiers", "tasks", "tests")]
+    assert not [
+        name for name in inside if name.split("/")[0] in ("orchestrator", "strategies", "verifiers", "tasks", "tests")
+    ]
     assert sum(1 for name in inside if name.endswith("py.typed")) == 4
     python = tmp_path / "env" / "bin" / "python"
     run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
