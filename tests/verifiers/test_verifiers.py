@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reasonweave.orchestrator import Candidate, Completion, Problem, Request, Run, Step, Token, Usage
+from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
+from reasonweave.verifiers import ProcessReward, SelfCheck, UtilityDigit
+from reasonweave.verifiers.prm import average, last, lowest, product
+
+CANDIDATE = Candidate(Problem("q"), (Step("one\n\n", "m", 1), Step("two\n\n", "m", 1)))
+PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+class Alternatives(ScriptedModel):
+    """Answers one token with these alternatives."""
+
+    def __init__(self, top: dict[str, float]) -> None:
+        super().__init__([next(iter(top), "x")])
+        self.top = tuple((text, math.log(p)) for text, p in top.items())
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.calls.append(list(requests))
+        text = self.top[0][0] if self.top else "x"
+        token = Token(text, self.top[0][1] if self.top else None, self.top)
+        return [Completion(text, "length", Usage(calls=1), (token,)) for _ in requests]
+
+
+def value(verifier: UtilityDigit | SelfCheck | ProcessReward) -> float:
+    return asyncio.run(verifier.score([CANDIDATE], Run()))[0].value
+
+
+def test_the_digit_is_expected_over_the_ten_digits_renormalised() -> None:
+    model = Alternatives({"9": 0.5, "3": 0.25, "I": 0.25})
+    assert value(UtilityDigit(model)) == pytest.approx((9 * 0.5 + 3 * 0.25) / 0.75)
+    assert value(UtilityDigit(model, expected=False)) == 9
+
+
+def test_the_judge_reads_the_steps_and_one_token() -> None:
+    model = Alternatives({"9": 1.0})
+    value(UtilityDigit(model))
+    (request,) = model.calls[0]
+    roles = [m.role for m in request.context.messages]
+    assert roles == ["user", "assistant", "user"]
+    assert request.context.messages[1].content == "one\n\ntwo\n\n"
+    assert (request.max_tokens, request.sampling.temperature, request.sampling.stop) == (1, 0.0, ())
+
+
+@pytest.mark.parametrize("top", [{"I": 0.9, "so": 0.1}, {}])
+def test_a_failed_judgement_rejects(top: dict[str, float]) -> None:
+    assert value(UtilityDigit(Alternatives(top))) == 0
+    assert value(UtilityDigit(Alternatives(top), expected=False)) == 0
+
+
+def test_a_blank_before_the_digit_does_not_matter() -> None:
+    assert value(UtilityDigit(Alternatives({" 7": 1.0}))) == 7
+    assert value(UtilityDigit(Alternatives({" 7": 1.0}), expected=False)) == 7
+
+
+def test_p_true_is_renormalised_and_unsure_without_either() -> None:
+    assert value(SelfCheck(Alternatives({"True": 0.6, "False": 0.2, "x": 0.2}))) == pytest.approx(0.75)
+    assert value(SelfCheck(Alternatives({"x": 1.0}))) == 0.5
+
+
+@given(PROBABILITIES)
+def test_reductions(steps: list[float]) -> None:
+    assert last(steps) == steps[-1]
+    assert lowest(steps) == min(steps)
+    assert average(steps) == pytest.approx(sum(steps) / len(steps))
+    expected = 1.0
+    for p in steps:
+        expected *= p
+    assert product(steps) == pytest.approx(expected)
+    assert product(steps) <= lowest(steps) <= average(steps) + 1e-12
+
+
+def test_process_reward_keeps_the_steps() -> None:
+    model = ScriptedReward(lambda problem, steps: {1: 0.9, 2: 0.4}[len(steps)])
+    (score,) = asyncio.run(ProcessReward(model, product).score([CANDIDATE], Run()))
+    assert score.steps == (0.9, 0.4)
+    assert score.value == pytest.approx(0.36)
