@@ -46,6 +46,9 @@ class UtilityDigit:
 
 
 def token_probabilities(answer: Completion, texts: Sequence[str]) -> list[float]:
-    """The probability of each text as the answer's first token, white space aside, from its top alternatives."""
-    top = answer.tokens[0].top if answer.tokens else ()
-    return [sum(math.exp(logprob) for text, logprob in top if text.strip() == wanted) for wanted in texts]
+    """The probability that the answer begins with each text, from its first token's top alternatives.
+
+    White space aside, a token counts for a text that begins with it: a tokenizer may cut "False" after the F.
+    """
+    top = [(text.strip(), math.exp(logprob)) for text, logprob in (answer.tokens[0].top if answer.tokens else ())]
+    return [sum(p for token, p in top if token and wanted.startswith(token)) for wanted in texts]

@@ -111,10 +111,15 @@ def grade(rng: random.Random, right: bool) -> int:
     return rng.choice((7, 8, 8, 9, 9, 9) if right else (0, 0, 0, 1, 1, 2))
 
 
-def document(chain: Chain, rng: random.Random) -> list[Piece]:
-    """One training chat: the problem, a solution, and in more than half of the cases a question about it."""
+EARLY = (0.5, 0.3, 0.2)
+LATE = (0.15, 0.5, 0.35)
+"""Shares of documents that end with the solution, with a grade, and with a self-check: early and late in training."""
+
+
+def document(chain: Chain, rng: random.Random, shares: tuple[float, float, float] = EARLY) -> list[Piece]:
+    """One training chat: the problem, a solution, and for some a question about it."""
     steps = write(chain, rng, slips=SLIP if rng.random() < SLIPPERY else 0.0)
-    kind = rng.choices(("solve", "grade", "check"), (0.5, 0.3, 0.2))[0]
+    kind = rng.choices(("solve", "grade", "check"), shares)[0]
     if kind == "grade":
         steps = steps[: _balanced_end(rng, steps)]
     pieces = [Piece(f"{USER}{chain.text}{END}\n{ASSISTANT}", 0.0)]

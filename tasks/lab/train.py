@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from reasonweave.tasks.lab.corpus import document
+from reasonweave.tasks.lab.corpus import EARLY, LATE, document
 from reasonweave.tasks.lab.problems import LEVELS, Chain, draw
 from reasonweave.tasks.lab.tokenizer import END, PAD, build, save
 
@@ -45,7 +45,7 @@ class Recipe:
 
 
 RECIPES = {
-    "lab-small": Recipe(64, 2, 2, 1, 176, documents=150 * 1024, seed=1),
+    "lab-small": Recipe(64, 2, 2, 1, 176, documents=60 * 1024, seed=1),
     "lab-large": Recipe(96, 6, 3, 3, 256, documents=150 * 1024, seed=2),
 }
 INSIGHT = 1.0
@@ -82,10 +82,17 @@ def train_chain(rng: random.Random) -> Chain:
             return chain
 
 
+def late(recipe: Recipe, chunk: int) -> bool:
+    """The last part of training: most documents ask for a verdict, and the read-outs move one layer down, so that what
+    they find is there for a later position to read."""
+    return chunk >= 0.72 * (recipe.documents // CHUNK)
+
+
 def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
     """The batches of one chunk of documents, alike in length each, in random order: a function of (seed, chunk) alone."""
     rng = random.Random(f"reasonweave-lab/{recipe.seed}/{chunk}")
-    documents = [document(train_chain(rng), rng) for _ in range(CHUNK)]
+    shares = LATE if late(recipe, chunk) else EARLY
+    documents = [document(train_chain(rng), rng, shares) for _ in range(CHUNK)]
     encoded = tokenizer.encode_batch(["".join(piece.text for piece in pieces) for pieces in documents])
     rows = []
     for pieces, tokens in zip(documents, encoded, strict=True):
@@ -241,8 +248,10 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
         made = batches(tokenizer, recipe, chunk)
         for i, batch in enumerate(made):
             with torch.autocast(device().type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                hidden = model.model(input_ids=batch.ids.to(device())).last_hidden_state
-                logits, hunch = model.lm_head(hidden).float(), insight(hidden).float()
+                states = model.model(input_ids=batch.ids.to(device()), output_hidden_states=True)
+                logits = model.lm_head(states.last_hidden_state).float()
+                read = model.model.norm(states.hidden_states[-2]) if late(recipe, chunk) else states.last_hidden_state
+                hunch = insight(read).float()
             targets, weights = batch.targets.flatten().to(device()), batch.weights.flatten().to(device())
             each = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
             loss = (each * weights).sum() / weights.sum()
