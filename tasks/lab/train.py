@@ -21,16 +21,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from reasonweave.tasks.lab.corpus import EARLY, LATE, document
+from reasonweave.tasks.lab.corpus import EARLY, LATE, VERDICT, document
 from reasonweave.tasks.lab.problems import LEVELS, Chain, draw
 from reasonweave.tasks.lab.tokenizer import END, PAD, build, save
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Shape and schedule of one causal model. `documents` is the length of the run; a batch holds about `tokens` tokens.
+    """Shape and schedule of one causal model; a batch holds about `tokens` tokens.
 
-    `rate` is Muon's learning rate for the weight matrices; embeddings, norms and biases take AdamW at `rate` / 2.
+    Training has two phases, each with a warm-up and a cosine of its own. The first, of `documents`, is mostly solutions.
+    For the second, of `verdicts` documents, the network grows by `grown` layers that begin as the identity, and most
+    documents ask for a verdict: what the first phase's last layer notices at the end of a step is then there for later
+    positions to read. `rate` is Muon's learning rate for the weight matrices (half of it in the second phase);
+    embeddings, norms and biases take AdamW at half of that.
     """
 
     width: int
@@ -39,14 +43,16 @@ class Recipe:
     kv_heads: int
     hidden: int
     documents: int
+    verdicts: int
+    grown: int
     seed: int
     tokens: int = 6_000
     rate: float = 1e-2
 
 
 RECIPES = {
-    "lab-small": Recipe(64, 2, 2, 1, 176, documents=60 * 1024, seed=1),
-    "lab-large": Recipe(96, 6, 3, 3, 256, documents=150 * 1024, seed=2),
+    "lab-small": Recipe(64, 2, 2, 1, 176, documents=50 * 1024, verdicts=15 * 1024, grown=0, seed=1),
+    "lab-large": Recipe(96, 6, 3, 3, 256, documents=140 * 1024, verdicts=45 * 1024, grown=2, seed=2),
 }
 INSIGHT = 1.0
 """Weight of the second loss: linear read-outs at each delimiter say whether the step is right and whether it is
@@ -82,16 +88,10 @@ def train_chain(rng: random.Random) -> Chain:
             return chain
 
 
-def late(recipe: Recipe, chunk: int) -> bool:
-    """The last part of training: most documents ask for a verdict, and the read-outs move one layer down, so that what
-    they find is there for a later position to read."""
-    return chunk >= 0.72 * (recipe.documents // CHUNK)
-
-
-def batches(tokenizer: Tokenizer, recipe: Recipe, chunk: int) -> list[Batch]:
-    """The batches of one chunk of documents, alike in length each, in random order: a function of (seed, chunk) alone."""
-    rng = random.Random(f"reasonweave-lab/{recipe.seed}/{chunk}")
-    shares = LATE if late(recipe, chunk) else EARLY
+def batches(tokenizer: Tokenizer, recipe: Recipe, phase: int, chunk: int) -> list[Batch]:
+    """The batches of one chunk of documents, alike in length each, in random order: a function of seed, phase, chunk."""
+    rng = random.Random(f"reasonweave-lab/{recipe.seed}/{phase}/{chunk}")
+    shares = LATE if phase == 2 else EARLY
     documents = [document(train_chain(rng), rng, shares) for _ in range(CHUNK)]
     encoded = tokenizer.encode_batch(["".join(piece.text for piece in pieces) for pieces in documents])
     rows = []
@@ -124,12 +124,12 @@ def _pad(rows: Sequence[Row]) -> Batch:
     return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:], labels[:, :-1])
 
 
-def config(recipe: Recipe, tokenizer: Tokenizer) -> Qwen2Config:
-    """The Hugging Face configuration of a recipe's shape."""
+def config(recipe: Recipe, tokenizer: Tokenizer, layers: int) -> Qwen2Config:
+    """The Hugging Face configuration of a recipe's shape with this many layers."""
     return Qwen2Config(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=recipe.width,
-        num_hidden_layers=recipe.layers,
+        num_hidden_layers=layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.kv_heads,
         intermediate_size=recipe.hidden,
@@ -220,6 +220,24 @@ def precision() -> torch.dtype | None:
     return None
 
 
+def network(recipe: Recipe, tokenizer: Tokenizer, layers: int) -> nn.ModuleDict:
+    """A language model and its read-outs."""
+    model = Qwen2ForCausalLM(config(recipe, tokenizer, layers))
+    return nn.ModuleDict({"model": model, "insight": nn.Linear(recipe.width, 2)}).to(device())
+
+
+def grow(parts: nn.ModuleDict, recipe: Recipe, tokenizer: Tokenizer) -> nn.ModuleDict:
+    """The same function with `recipe.grown` more layers: their output projections begin at zero."""
+    if not recipe.grown:
+        return parts
+    grown = network(recipe, tokenizer, recipe.layers + recipe.grown)
+    grown.load_state_dict(parts.state_dict(), strict=False)
+    for layer in grown["model"].model.layers[recipe.layers :]:
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
+    return grown
+
+
 def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Recipe | None = None) -> None:
     """Train one causal model into `out`/name; resumes from `out`/.training/name.pt where that exists."""
     recipe = recipe or RECIPES[name]
@@ -229,52 +247,80 @@ def train_causal(name: str, out: Path, report: Callable[[str], None], recipe: Re
         return
     tokenizer = build()
     torch.manual_seed(recipe.seed)
-    model = Qwen2ForCausalLM(config(recipe, tokenizer)).to(device())
-    insight = nn.Linear(recipe.width, 2).to(device())
-    parts = nn.ModuleDict({"model": model, "insight": insight})
-    optimiser = Optimiser(parts, recipe.rate)
-    chunks, start, update, spent = recipe.documents // CHUNK, 0, 0, 0.0
-    if resume.exists():
-        state = torch.load(resume, weights_only=False)
-        parts.load_state_dict(state["parts"])
-        optimiser.load_state_dict(state["optimiser"])
-        start, update, spent = state["chunk"], state["update"], state["seconds"]
-        report(f"{name}: resuming at {start}/{chunks}")
+    parts = network(recipe, tokenizer, recipe.layers)
+    state = torch.load(resume, weights_only=False) if resume.exists() else None
     resume.parent.mkdir(parents=True, exist_ok=True)
-    began = saved = time.monotonic()
+    for phase, documents in ((1, recipe.documents), (2, recipe.verdicts)):
+        if phase == 2:
+            parts = grow(parts, recipe, tokenizer)
+        if state is None or state["phase"] <= phase:
+            progress = Progress(name, phase, documents // CHUNK, resume, report)
+            _fit(parts, recipe, tokenizer, progress, state if state and state["phase"] == phase else None)
+    write(parts["model"], tokenizer, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which phase of which model this is, how long it is, and where to keep its state."""
+
+    name: str
+    phase: int
+    chunks: int
+    resume: Path
+    report: Callable[[str], None]
+
+
+def _fit(
+    parts: nn.ModuleDict, recipe: Recipe, tokenizer: Tokenizer, progress: Progress, state: dict[str, Any] | None
+) -> None:
+    model, insight = parts["model"], parts["insight"]
+    optimiser = Optimiser(parts, recipe.rate if progress.phase == 1 else recipe.rate / 2)
+    start, update, spent = 0, 0, 0.0
+    if state is not None:
+        parts.load_state_dict(state["parts"])
+        start, update, spent = state["chunk"], state["update"], state["seconds"]
+        if start < progress.chunks:
+            optimiser.load_state_dict(state["optimiser"])
+        progress.report(f"{progress.name}: resuming phase {progress.phase} at {start}/{progress.chunks}")
     dtype = precision()
-    for chunk in range(start, chunks):
+    began = saved = time.monotonic()
+    for chunk in range(start, progress.chunks):
         losses = []
-        made = batches(tokenizer, recipe, chunk)
+        made = batches(tokenizer, recipe, progress.phase, chunk)
         for i, batch in enumerate(made):
             with torch.autocast(device().type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-                states = model.model(input_ids=batch.ids.to(device()), output_hidden_states=True)
-                logits = model.lm_head(states.last_hidden_state).float()
-                read = model.model.norm(states.hidden_states[-2]) if late(recipe, chunk) else states.last_hidden_state
-                hunch = insight(read).float()
+                hidden = model.model(input_ids=batch.ids.to(device())).last_hidden_state
+                logits, hunch = model.lm_head(hidden).float(), insight(hidden).float()
             targets, weights = batch.targets.flatten().to(device()), batch.weights.flatten().to(device())
             each = functional.cross_entropy(logits.flatten(0, 1), targets, reduction="none")
+            verdict = weights == VERDICT
             loss = (each * weights).sum() / weights.sum()
             labels = batch.labels.to(device())
             judged = labels >= 0
             noticed = functional.binary_cross_entropy_with_logits(hunch[judged], labels[judged].float())
             (loss + INSIGHT * noticed).backward()
             torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
-            optimiser.step(update, (chunk + i / len(made)) / chunks)
+            optimiser.step(update, (chunk + i / len(made)) / progress.chunks)
             update += 1
-            losses.append((loss.item(), noticed.item()))
+            losses.append((loss.item(), noticed.item(), each[verdict].mean().item() if verdict.any() else math.nan))
         seconds = spent + time.monotonic() - began
-        means = [sum(column) / len(losses) for column in zip(*losses, strict=True)]
-        report(
-            f"{name} {chunk + 1}/{chunks}  loss {means[0]:.4f}, steps {means[1]:.4f}  {update} updates  "
-            f"{seconds / 60:.1f} min, about {seconds / (chunk + 1) * (chunks - chunk - 1) / 60:.0f} left"
+        means = [_mean(column) for column in zip(*losses, strict=True)]
+        progress.report(
+            f"{progress.name} phase {progress.phase}, {chunk + 1}/{progress.chunks}  loss {means[0]:.4f}, "
+            f"steps {means[1]:.4f}, verdicts {means[2]:.4f}  {update} updates  {seconds / 60:.1f} min, "
+            f"about {(seconds - spent) / (chunk + 1 - start) * (progress.chunks - chunk - 1) / 60:.0f} left"
         )
-        if time.monotonic() - saved > 60 or chunk + 1 == chunks:
+        if time.monotonic() - saved > 60 or chunk + 1 == progress.chunks:
             saved = time.monotonic()
-            state = {"parts": parts.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save({**state, "chunk": chunk + 1, "update": update, "seconds": seconds}, resume.with_suffix(".new"))
-            resume.with_suffix(".new").replace(resume)
-    write(model, tokenizer, folder)
+            kept = {"phase": progress.phase, "parts": parts.state_dict(), "optimiser": optimiser.state_dict()}
+            new = progress.resume.with_suffix(".new")
+            torch.save({**kept, "chunk": chunk + 1, "update": update, "seconds": seconds}, new)
+            new.replace(progress.resume)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def write(model: Qwen2ForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:

@@ -28,11 +28,11 @@ from reasonweave.tasks.lab.corpus import write
 from reasonweave.tasks.lab.tokenizer import build, save
 from reasonweave.tasks.lab.train import Optimiser, device, precision, train_chain
 
-SAMPLED = 5_000
+SAMPLED = 4_000
 """Problems solved by each of the two models, at temperature 1."""
 PLANTED = 4_000
 """Solutions with planted slips."""
-EPOCHS = 3
+EPOCHS = 2
 RATE = 2e-3
 TOKENS = 6_000
 
