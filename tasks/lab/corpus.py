@@ -26,8 +26,6 @@ SLIPPERY = 0.6
 """Share of the documents in which slips happen at all."""
 SLIP = 0.25
 """Chance of a slip at each step of such a document."""
-IMITATED = 0.1
-"""Share of the slips whose wrong digits carry loss, so that the models slip in this way themselves now and then."""
 REPAIR = 0.8
 """Chance that a slip is repaired in the next paragraph."""
 NEEDLESS = 0.01
@@ -68,8 +66,9 @@ def slip(rng: random.Random, result: int, value: int, operand: int) -> int:
     return rng.choice([c for c in choices if 0 <= c <= 199 and c != result] or [result + 1])
 
 
-def write(chain: Chain, rng: random.Random, *, slips: float) -> list[WrittenStep]:
-    """A worked solution without its last line; each step slips with this chance."""
+def write(chain: Chain, rng: random.Random, *, slips: float, imitated: float = 0.0) -> list[WrittenStep]:
+    """A worked solution without its last line; each step slips with the chance `slips`, and a slip's wrong digits carry
+    loss, so that models learn to slip like this, with the chance `imitated`."""
     steps: list[WrittenStep] = []
     value = chain.start
     for i, ((symbol, operand), true) in enumerate(zip(chain.operations, chain.values, strict=True)):
@@ -77,7 +76,7 @@ def write(chain: Chain, rng: random.Random, *, slips: float) -> list[WrittenStep
         head = f"{LETTERS[i]}: {value} {symbol} {operand} ="
         if rng.random() < slips:
             wrong = slip(rng, result, value, operand)
-            steps.append(WrittenStep(f"{head} {wrong}", False, False, float(rng.random() < IMITATED)))
+            steps.append(WrittenStep(f"{head} {wrong}", False, False, float(rng.random() < imitated)))
             if rng.random() < REPAIR or not _possible(wrong, chain.operations[i + 1 :]):
                 steps.append(WrittenStep(f"Wait, {head} {result}", result == true))
             else:
@@ -111,15 +110,28 @@ def grade(rng: random.Random, right: bool) -> int:
     return rng.choice((7, 8, 8, 9, 9, 9) if right else (0, 0, 0, 1, 1, 2))
 
 
-EARLY = (0.5, 0.3, 0.2)
-LATE = (0.15, 0.5, 0.35)
-"""Shares of documents that end with the solution, with a grade, and with a self-check: early and late in training."""
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What documents are like in one phase of training.
+
+    `solve`, `grade` and `check` are the shares of documents that end with the solution, with a grade of its last step,
+    and with a self-check; `imitated` is the share of the slips whose wrong digits carry loss.
+    """
+
+    solve: float
+    grade: float
+    check: float
+    imitated: float
 
 
-def document(chain: Chain, rng: random.Random, shares: tuple[float, float, float] = EARLY) -> list[Piece]:
+EARLY = Mix(0.5, 0.3, 0.2, imitated=0.1)
+LATE = Mix(0.15, 0.5, 0.35, imitated=1.0)
+
+
+def document(chain: Chain, rng: random.Random, mix: Mix = EARLY) -> list[Piece]:
     """One training chat: the problem, a solution, and for some a question about it."""
-    steps = write(chain, rng, slips=SLIP if rng.random() < SLIPPERY else 0.0)
-    kind = rng.choices(("solve", "grade", "check"), shares)[0]
+    steps = write(chain, rng, slips=SLIP if rng.random() < SLIPPERY else 0.0, imitated=mix.imitated)
+    kind = rng.choices(("solve", "grade", "check"), (mix.solve, mix.grade, mix.check))[0]
     if kind == "grade":
         steps = steps[: _balanced_end(rng, steps)]
     pieces = [Piece(f"{USER}{chain.text}{END}\n{ASSISTANT}", 0.0)]

@@ -51,8 +51,8 @@ class Recipe:
 
 
 RECIPES = {
-    "lab-small": Recipe(64, 2, 2, 1, 176, documents=50 * 1024, verdicts=15 * 1024, grown=0, seed=1),
-    "lab-large": Recipe(96, 6, 3, 3, 256, documents=140 * 1024, verdicts=45 * 1024, grown=2, seed=2),
+    "lab-small": Recipe(64, 2, 2, 1, 176, documents=50 * 1024, verdicts=25 * 1024, grown=0, seed=1),
+    "lab-large": Recipe(96, 6, 3, 3, 256, documents=140 * 1024, verdicts=67 * 1024, grown=2, seed=2),
 }
 INSIGHT = 1.0
 """Weight of the second loss: linear read-outs at each delimiter say whether the step is right and whether it is
@@ -91,8 +91,8 @@ def train_chain(rng: random.Random) -> Chain:
 def batches(tokenizer: Tokenizer, recipe: Recipe, phase: int, chunk: int) -> list[Batch]:
     """The batches of one chunk of documents, alike in length each, in random order: a function of seed, phase, chunk."""
     rng = random.Random(f"reasonweave-lab/{recipe.seed}/{phase}/{chunk}")
-    shares = LATE if phase == 2 else EARLY
-    documents = [document(train_chain(rng), rng, shares) for _ in range(CHUNK)]
+    mix = LATE if phase == 2 else EARLY
+    documents = [document(train_chain(rng), rng, mix) for _ in range(CHUNK)]
     encoded = tokenizer.encode_batch(["".join(piece.text for piece in pieces) for pieces in documents])
     rows = []
     for pieces, tokens in zip(documents, encoded, strict=True):

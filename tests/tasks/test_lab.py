@@ -91,7 +91,7 @@ def test_prompts_and_most_slips_carry_no_loss() -> None:
         for piece in document(next(chains), rng):
             if piece.text.startswith("<|im_start|>user") or "<|im_start|>user" in piece.text:
                 assert piece.learn == 0
-        for step in write(next(chains), rng, slips=0.5):
+        for step in write(next(chains), rng, slips=0.5, imitated=0.1):
             wrong += not step.sound
             imitated += not step.sound and step.learn > 0
     assert 0.05 < imitated / wrong < 0.15
