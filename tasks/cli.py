@@ -26,7 +26,7 @@ from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
 from reasonweave.tasks.base import Example, Task
-from reasonweave.tasks.evaluation.display import Display, Meter, stderr, table
+from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
 from reasonweave.tasks.evaluation.runner import evaluate
@@ -285,7 +285,7 @@ def _conclude(
     if as_json:
         print(json.dumps([_as_data(s) for s in summaries], indent=2))
         return
-    console = Console()
+    console = stdout()
     console.print(table(summaries, title))
     if broken := [s for s in summaries if s.errors]:
         console.print(f"{sum(s.errors for s in broken)} problems failed; their records say why (field `error`)")

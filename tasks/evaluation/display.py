@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -91,17 +92,17 @@ class Meter:
 def table(summaries: Sequence[Summary], title: str) -> Table:
     """The summary table: accuracy with interval, tokens by model, FLOPs, seconds."""
     models = sorted({model for summary in summaries for model in summary.usage})
-    drawn = Table(title=title, title_justify="left", caption_justify="left")
+    drawn = Table(
+        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+    )
     drawn.caption = (
         "Accuracy with its 95 % Wilson interval. Tokens (prompt + completion) and FLOPs are means a problem; "
         "FLOPs = 2 · active parameters · (uncached prompt + completion tokens), reward model included."
     )
     drawn.add_column("workflow", no_wrap=True)
-    for name in ("n", "accuracy", "95 % interval", "no answer"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    for model in models:
-        drawn.add_column(f"{model} tokens", justify="right")
-    for name in ("FLOPs", "seconds"):
+    columns = ["n", "accuracy", "95 %\ninterval", "no\nanswer"]
+    columns += [f"{model}\ntokens" for model in models] + ["FLOPs", "seconds"]
+    for name in columns:
         drawn.add_column(name, justify="right", no_wrap=True)
     for s in summaries:
         low, high = s.interval
@@ -117,6 +118,12 @@ def table(summaries: Sequence[Summary], title: str) -> Table:
             f"{s.seconds:.1f}",
         )
     return drawn
+
+
+def stdout() -> Console:
+    """A console for results: as wide as the terminal, and wide enough for a table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(100, console.width))
 
 
 def stderr() -> Console:
