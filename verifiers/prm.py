@@ -37,10 +37,14 @@ def average(steps: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class ProcessReward:
-    """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them."""
+    """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them.
+
+    The default, the product, suits models that judge each step for itself (Lightman et al., 2023); for one that judges the
+    whole prefix at each step, take `last`.
+    """
 
     model: RewardModel
-    reduce: Reduction = last
+    reduce: Reduction = product
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         rated = await self.model.rate(candidates, run)

@@ -123,7 +123,7 @@ def table(summaries: Sequence[Summary], title: str) -> Table:
 def stdout() -> Console:
     """A console for results: as wide as the terminal, and wide enough for a table where there is none."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(100, console.width))
+    return console if console.is_terminal else Console(width=max(120, console.width))
 
 
 def stderr() -> Console:

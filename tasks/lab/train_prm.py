@@ -30,12 +30,12 @@ from reasonweave.tasks.lab.train import Optimiser, device, precision, train_chai
 
 SAMPLED = 4_000
 """Problems solved by each of the two models, at temperature 1."""
-PLANTED = 1_000
+PLANTED = 4_000
 """Solutions with planted slips."""
 LAYERS = 6
 """How many of lab-large's layers the reward model keeps. With all of them it is nearly perfect (step AUC 0.99), which no
-real reward model is; with six and a short training it is good, and cheaper."""
-EPOCHS = 1
+real reward model is; with six it is good, and cheaper."""
+EPOCHS = 2
 RATE = 2e-3
 TOKENS = 6_000
 
