@@ -23,13 +23,15 @@ from tokenizers import Tokenizer
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
-from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2
+from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, cores, spread
 from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Sampling, Score, Token, Usage
 
 BLOCK = 16
 """The prefix cache shares whole blocks of this many tokens."""
 SEQUENCES = 128
 """The most sequences decoded at the same time."""
+IDLE = 5.0
+"""Seconds without work after which the engine gives its key-value buffers back."""
 STEP_TAG = "<extra_0>"
 """Where a Qwen2.5-Math-PRM reads off the reward of a step."""
 
@@ -222,8 +224,9 @@ class Engine:
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not (self._jobs or self._waiting or self._buckets or self._forgotten or self._closing):
-                    self._wake.wait()
+                while not (self._jobs or self._waiting or self._running() or self._forgotten or self._closing):
+                    if not self._wake.wait(None if not self._buckets else IDLE):
+                        self._buckets.clear()
                 if self._closing:
                     return
                 jobs, forgotten = list(self._jobs), list(self._forgotten)
@@ -249,7 +252,7 @@ class Engine:
 
     def _abandon(self, error: Exception) -> None:
         """Something broke in a batch: fail every job in flight rather than hang one."""
-        flying = {s.job for s in self._waiting} | {s.job for _, members in self._buckets.values() for s in members}
+        flying = {s.job for s in self._waiting} | {s.job for s in self._running()}
         self._waiting.clear()
         self._buckets.clear()
         for job in flying:
@@ -257,9 +260,9 @@ class Engine:
 
     def _rate(self, job: _Job) -> None:
         tag = self.vocabulary.encode(STEP_TAG)[0]
-        for rating, ids in job.ratings:
-            if job.cancelled:
-                return
+
+        def rate(asked: tuple[Rating, tuple[int, ...]]) -> tuple[F32, int, F32, F32]:
+            rating, ids = asked
             found = self._cache.find(rating.session, ids)
             cached = found[0].shape[2] if found else 0
             # A tag inside the cached part has no hidden state any more, so the cache serves the problem text alone.
@@ -267,40 +270,57 @@ class Engine:
             if found and cached > first:
                 cached = first // BLOCK * BLOCK
                 found = (found[0][:, :, :cached], found[1][:, :, :cached]) if cached else None
-            keys, values = found or (None, None)
             new = np.array(ids[cached:])
-            hidden, keys, values = self.network.prefill(new, keys, values)
-            self._cache.keep(rating.session, ids[:first], keys[:, :, :first], values[:, :, :first])
-            job.rewards.append((self.network.rewards(hidden[new == tag]), cached))
+            hidden, keys, values = self.network.prefill(new, *(found or (None, None)))
+            return self.network.rewards(hidden[new == tag]), cached, keys, values
+
+        for start in range(0, len(job.ratings), cores()):
+            if job.cancelled:
+                return
+            asked = job.ratings[start : start + cores()]
+            for (rating, ids), (rewards, cached, keys, values) in zip(asked, spread(rate, asked), strict=True):
+                first = ids.index(tag)
+                self._cache.keep(rating.session, ids[:first], keys[:, :, :first], values[:, :, :first])
+                job.rewards.append((rewards, cached))
         job.answer()
+
+    def _running(self) -> list[_Sequence]:
+        return [s for _, members in self._buckets.values() for s in members]
 
     def _admit(self) -> None:
         """Prefill waiting sequences into free places."""
-        running = sum(len(members) for _, members in self._buckets.values())
-        while self._waiting and running < SEQUENCES:
+        free = SEQUENCES - len(self._running())
+        admitted: list[_Sequence] = []
+        while self._waiting and len(admitted) < free:
             sequence = self._waiting.popleft()
+            sequence.prompt.waiting -= 1
+            if not sequence.job.cancelled:
+                admitted.append(sequence)
+        if not admitted:
+            return
+        fresh = list({id(s.prompt): s.prompt for s in admitted if s.prompt.logits is None}.values())
+        cached = dict(zip(map(id, fresh), spread(self._prefill, fresh), strict=True))
+        for sequence in admitted:  # the first reader of a prompt pays for it, the others find it whole
+            sequence.cached = cached.pop(id(sequence.prompt), len(sequence.prompt.ids))
+        self._choose(admitted, np.concatenate([s.prompt.logits for s in admitted if s.prompt.logits is not None]))
+        for sequence in admitted:
             prompt = sequence.prompt
-            prompt.waiting -= 1
-            if sequence.job.cancelled:
-                continue
-            if prompt.logits is None:
-                found = self._cache.find(prompt.session, prompt.ids)
-                sequence.cached = found[0].shape[2] if found else 0
-                keys, values = found or (None, None)
-                hidden, prompt.keys, prompt.values = self.network.prefill(
-                    np.array(prompt.ids[sequence.cached :]), keys, values
-                )
-                prompt.logits = self.network.logits(hidden[-1:])
-            else:
-                sequence.cached = len(prompt.ids)
-            self._choose([sequence], prompt.logits)
             if sequence.end is None and prompt.keys is not None and prompt.values is not None:
                 self._place(sequence, prompt.keys, prompt.values)
-                running += 1
             else:
                 self._deliver(sequence, prompt.keys, prompt.values)
-            if prompt.waiting == 0:
-                prompt.keys = prompt.values = prompt.logits = None
+        for prompt in (s.prompt for s in admitted if s.prompt.waiting == 0):
+            prompt.keys = prompt.values = prompt.logits = None
+
+    def _prefill(self, prompt: _Prefilled) -> int:
+        """Compute a prompt; returns how many of its tokens the cache had."""
+        found = self._cache.find(prompt.session, prompt.ids)
+        cached = found[0].shape[2] if found else 0
+        hidden, prompt.keys, prompt.values = self.network.prefill(
+            np.array(prompt.ids[cached:]), *(found or (None, None))
+        )
+        prompt.logits = self.network.logits(hidden[-1:])
+        return cached
 
     def _place(self, sequence: _Sequence, keys: F32, values: F32) -> None:
         capacity = -(-(sequence.length) // BUCKET) * BUCKET
@@ -319,18 +339,16 @@ class Engine:
             members[sequence.row] = members[moved]
             members[sequence.row].row = sequence.row
         members.pop()
-        if not members:
-            del self._buckets[sequence.bucket]
         return known
 
     def _advance(self) -> None:
         """One token further for all running sequences."""
-        for sequence in [s for _, members in self._buckets.values() for s in members]:
+        for sequence in self._running():
             if sequence.job.cancelled:
                 self._lift(sequence)
-        if not self._buckets:
+        running = self._running()
+        if not running:
             return
-        running = [s for _, members in self._buckets.values() for s in members]
         ids = np.array([s.ids[-1] for s in running])
         positions = np.array([s.length - 1 for s in running])
         logits = self.network.decode(ids, positions, [buffers for buffers, _ in self._buckets.values()])

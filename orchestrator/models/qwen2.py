@@ -7,10 +7,14 @@ buffers whose shape depends on the sequence's own length alone.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +27,40 @@ I64 = NDArray[np.int64]
 
 BUCKET = 64
 """Key-value buffers come in multiples of this many positions."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@functools.cache
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, cores() - 1), thread_name_prefix="engine-helper")
+
+
+def spread(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """work(item) for each item, in order, on this thread and the helpers. All have ended when it returns or raises.
+
+    numpy lets go of the interpreter's lock while it computes, so whole prompts side by side gain; the many small
+    operations of a decoding step do not.
+    """
+    n = max(1, min(cores(), len(items)))
+
+    def share(k: int) -> list[Result]:
+        return [work(item) for item in items[k::n]]
+
+    others = [_helpers().submit(share, k) for k in range(1, n)]
+    try:
+        mine = share(0)
+    finally:
+        wait(others)
+    shares = [mine, *(other.result() for other in others)]
+    return [shares[i % n][i // n] for i in range(len(items))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +130,8 @@ class Layer:
     qkv_bias: F32
     out: F32
     norm_mid: F32
-    gate_up: F32
+    gate: F32
+    up: F32
     down: F32
 
 
@@ -155,10 +194,10 @@ class Qwen2:
     def __post_init__(self) -> None:
         half = self.shape.head // 2
         angles = np.outer(np.arange(self.shape.context), self.shape.theta ** (-np.arange(half) / half))
-        self._cos = np.cos(np.concatenate([angles, angles], axis=1)).astype(np.float32)
-        self._sin = np.sin(np.concatenate([angles, angles], axis=1)).astype(np.float32)
+        self._cos = np.cos(np.stack([angles, angles], axis=1)).astype(np.float32)
+        self._sin = np.sin(np.stack([-angles, angles], axis=1)).astype(np.float32)
         first = self.layers[0]
-        self.tile = invariant_rows([first.qkv, first.out, first.gate_up, first.down, self.head])
+        self.tile = invariant_rows([first.qkv, first.out, first.gate, first.down, self.head])
 
     @classmethod
     def load(cls, folder: Path) -> Qwen2:
@@ -174,7 +213,8 @@ class Qwen2:
                 qkv_bias=np.concatenate([t[f"{at}{p}_proj.bias"] for p in "qkv"]),
                 out=_columns(t[f"{at}o_proj.weight"]),
                 norm_mid=t[f"model.layers.{i}.post_attention_layernorm.weight"],
-                gate_up=_columns(t[f"{mlp}gate_proj.weight"], t[f"{mlp}up_proj.weight"]),
+                gate=_columns(t[f"{mlp}gate_proj.weight"]),
+                up=_columns(t[f"{mlp}up_proj.weight"]),
                 down=_columns(t[f"{mlp}down_proj.weight"]),
             )
 
@@ -203,22 +243,24 @@ class Qwen2:
         all_values = np.empty_like(all_keys)
         if keys is not None and values is not None:
             all_keys[:, :, :past], all_values[:, :, :past] = keys, values
-        hidden = np.array(self.embedding[ids])
         where = np.arange(past, total)
+        hidden, turn = self._start(ids, where)
+        mixed = np.zeros((len(hidden), s.heads * s.head), np.float32)
         mask = np.where(np.arange(total)[None, :] <= where[:, None], 0, -np.inf).astype(np.float32)
         for i, layer in enumerate(self.layers):
-            query, key, value = self._project(layer, hidden, where, np.matmul)
-            all_keys[i, :, past:], all_values[i, :, past:] = key.transpose(1, 0, 2), value.transpose(1, 0, 2)
+            query, key, value = self._project(layer, hidden, turn)
+            all_keys[i, :, past:] = key[:new].transpose(1, 0, 2)
+            all_values[i, :, past:] = value[:new].transpose(1, 0, 2)
             # (kv, group, new, head) @ (kv, 1, head, total)
-            query = query.reshape(new, s.kv_heads, s.group, s.head).transpose(1, 2, 0, 3)
-            weights = _softmax(query @ all_keys[i][:, None].swapaxes(-1, -2) * (s.head**-0.5) + mask)
-            mixed = (weights @ all_values[i][:, None]).transpose(2, 0, 1, 3).reshape(new, s.heads * s.head)
-            hidden = self._finish(layer, hidden, mixed, np.matmul)
-        return self._normed(hidden, self.norm), all_keys, all_values
+            query = query[:new].reshape(new, s.kv_heads, s.group, s.head).transpose(1, 2, 0, 3)
+            weights = _softmax(query @ all_keys[i][:, None].swapaxes(-1, -2), mask)
+            mixed[:new] = (weights @ all_values[i][:, None]).transpose(2, 0, 1, 3).reshape(new, -1)
+            self._finish(layer, hidden, mixed)
+        return self._normed(hidden[:new], self.norm), all_keys, all_values
 
     def logits(self, hidden: F32) -> F32:
         """Next-token logits (rows, vocabulary) of normed hidden states."""
-        return self._rows(hidden, self.head)
+        return self._rows(self._padded(hidden), self.head)[: len(hidden)]
 
     def rewards(self, hidden: F32) -> F32:
         """P(good) for each normed hidden state at a step tag, shape (rows,)."""
@@ -226,70 +268,86 @@ class Qwen2:
             raise BadInput("this checkpoint has no reward head (score.0, score.2)")
         first, bias, second, last = self.score
         inner = np.maximum(hidden @ first + bias, 0)
-        return np.asarray(_softmax(inner @ second + last)[:, 1])
+        return _softmax(inner @ second, last)[:, 1]
 
-    def decode(self, ids: I64, positions: I64, buckets: list[Buffers]) -> F32:
+    def decode(self, ids: I64, positions: I64, buckets: Sequence[Buffers]) -> F32:
         """One token further for every sequence: logits of shape (rows, vocabulary).
 
         Rows are the buckets' sequences in order; `positions` is where the given token of each stands.
         """
         s = self.shape
-        hidden = np.array(self.embedding[ids])
-        spans, masks, start = [], [], 0
+        hidden, turn = self._start(ids, positions)
+        spans, start = [], 0
         for bucket in buckets:
-            stop = start + bucket.rows
-            at = positions[start:stop]
-            capacity = np.arange(bucket.keys.shape[3])
-            masks.append(np.where(capacity[None, :] <= at[:, None], 0, -np.inf).astype(np.float32)[:, None, None, :])
-            spans.append((start, stop, at, np.arange(bucket.rows)))
-            start = stop
-        mixed = np.empty((len(ids), s.heads * s.head), np.float32)
+            if bucket.rows:
+                stop = start + bucket.rows
+                at = positions[start:stop]
+                mask = np.where(np.arange(bucket.keys.shape[3])[None, :] <= at[:, None], 0, -np.inf).astype(np.float32)
+                spans.append((start, stop, bucket, np.arange(bucket.rows), at, mask[:, None, None, :]))
+                start = stop
+        mixed = np.zeros((len(hidden), s.heads * s.head), np.float32)
         for i, layer in enumerate(self.layers):
-            query, key, value = self._project(layer, hidden, positions, self._rows)
-            query = query.reshape(-1, s.kv_heads, s.group, s.head) * np.float32(s.head**-0.5)
-            for bucket, mask, (a, b, at, rows) in zip(buckets, masks, spans, strict=True):
+            query, key, value = self._project(layer, hidden, turn)
+            query = query.reshape(-1, s.kv_heads, s.group, s.head)
+            for a, b, bucket, rows, at, mask in spans:
                 keys, values = bucket.keys[i, : b - a], bucket.values[i, : b - a]
                 keys[rows, :, at], values[rows, :, at] = key[a:b], value[a:b]
-                weights = _softmax(query[a:b] @ keys.swapaxes(-1, -2) + mask)
+                weights = _softmax(query[a:b] @ keys.swapaxes(-1, -2), mask)
                 mixed[a:b] = (weights @ values).reshape(b - a, -1)
-            hidden = self._finish(layer, hidden, mixed, self._rows)
-        return self._rows(self._normed(hidden, self.norm), self.head)
+            self._finish(layer, hidden, mixed)
+        return self._rows(self._normed(hidden, self.norm), self.head)[: len(ids)]
 
     def _rows(self, rows: F32, weight: F32) -> F32:
         """rows @ weight, in blocks of `tile` rows so that a row's bits do not depend on the other rows."""
-        n, tile = len(rows), self.tile
-        blocks = -(-n // tile)
-        if blocks * tile != n:
-            rows = np.concatenate([rows, np.zeros((blocks * tile - n, rows.shape[1]), np.float32)])
-        product = np.matmul(rows.reshape(blocks, tile, -1), weight)
-        return np.asarray(product.reshape(blocks * tile, -1)[:n])
+        product = np.matmul(rows.reshape(-1, self.tile, rows.shape[1]), weight)
+        return np.asarray(product.reshape(len(rows), -1))
 
-    def _project(self, layer: Layer, hidden: F32, where: I64, product: Any) -> tuple[F32, F32, F32]:
-        s = self.shape
-        joined = product(self._normed(hidden, layer.norm_in), layer.qkv) + layer.qkv_bias
+    def _padded(self, rows: F32) -> F32:
+        """A copy with rows of zeros added, to whole blocks."""
+        padded = np.zeros((-(-len(rows) // self.tile) * self.tile, rows.shape[1]), np.float32)
+        padded[: len(rows)] = rows
+        return padded
+
+    def _start(self, ids: I64, where: I64) -> tuple[F32, tuple[F32, F32]]:
+        """Embedded tokens, padded to whole blocks, and their rotary cosines and signed sines, (rows, 1, 2, head // 2)."""
+        hidden = self._padded(self.embedding[ids])
+        where = np.concatenate([where, np.zeros(len(hidden) - len(ids), where.dtype)])
+        return hidden, (self._cos[where][:, None], self._sin[where][:, None])
+
+    def _project(self, layer: Layer, hidden: F32, turn: tuple[F32, F32]) -> tuple[F32, F32, F32]:
+        """Query (scaled), key and value, rotated, each of shape (rows, heads, head)."""
+        s, (cos, sin) = self.shape, turn
+        joined = self._rows(self._normed(hidden, layer.norm_in), layer.qkv)
+        joined += layer.qkv_bias
         split = joined.reshape(len(hidden), s.heads + 2 * s.kv_heads, s.head)
-        turned = self._rotate(split[:, : s.heads + s.kv_heads], where)
-        return turned[:, : s.heads], turned[:, s.heads :], split[:, s.heads + s.kv_heads :]
+        halves = split[:, : s.heads + s.kv_heads].reshape(len(hidden), -1, 2, s.head // 2)
+        turned = halves * cos
+        turned += halves[:, :, ::-1] * sin
+        turned = turned.reshape(len(hidden), -1, s.head)
+        query = turned[:, : s.heads] * np.float32(s.head**-0.5)
+        return query, turned[:, s.heads :], split[:, s.heads + s.kv_heads :]
 
-    def _rotate(self, vectors: F32, where: I64) -> F32:
-        half = self.shape.head // 2
-        turned = np.concatenate([-vectors[..., half:], vectors[..., :half]], axis=-1)
-        return np.asarray(vectors * self._cos[where][:, None] + turned * self._sin[where][:, None])
-
-    def _finish(self, layer: Layer, hidden: F32, mixed: F32, product: Any) -> F32:
-        hidden = hidden + product(mixed, layer.out)
-        joined = product(self._normed(hidden, layer.norm_mid), layer.gate_up)
-        half = joined.shape[1] // 2
-        gate, up = joined[:, :half], joined[:, half:]
+    def _finish(self, layer: Layer, hidden: F32, mixed: F32) -> None:
+        """The rest of a layer after attention, added to `hidden` in place."""
+        hidden += self._rows(mixed, layer.out)
+        inner = self._normed(hidden, layer.norm_mid)
+        gate, up = self._rows(inner, layer.gate), self._rows(inner, layer.up)
+        active = np.negative(gate)
         with np.errstate(over="ignore"):  # exp of a large number is inf, and gate / inf the 0 that it should be
-            active = gate / (1 + np.exp(-gate)) * up
-        return np.asarray(hidden + product(active, layer.down))
+            np.exp(active, out=active)
+        active += 1
+        np.divide(gate, active, out=active)
+        active *= up
+        hidden += self._rows(active, layer.down)
 
     def _normed(self, hidden: F32, weight: F32) -> F32:
-        scale = np.sqrt(
-            np.einsum("ij,ij->i", hidden, hidden) / np.float32(hidden.shape[1]) + np.float32(self.shape.epsilon)
-        )
-        return np.asarray(hidden / scale[:, None] * weight)
+        scale = np.einsum("ij,ij->i", hidden, hidden)
+        scale /= np.float32(hidden.shape[1])
+        scale += np.float32(self.shape.epsilon)
+        np.sqrt(scale, out=scale)
+        normed = hidden / scale[:, None]
+        normed *= weight
+        return np.asarray(normed)
 
 
 def _columns(*weights: F32) -> F32:
@@ -297,9 +355,13 @@ def _columns(*weights: F32) -> F32:
     return np.ascontiguousarray(np.concatenate(weights, axis=0).T)
 
 
-def _softmax(scores: F32) -> F32:
-    exponents = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
+def _softmax(scores: F32, mask: F32) -> F32:
+    """Softmax over the last axis of scores + mask, written over `scores`."""
+    scores += mask
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def invariant_rows(weights: list[F32]) -> int:

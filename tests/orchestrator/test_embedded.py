@@ -30,8 +30,9 @@ from reasonweave.orchestrator import (
     asolve,
     solve,
 )
+from reasonweave.orchestrator.models import embedded
 from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel, pick
-from reasonweave.orchestrator.models.qwen2 import Qwen2, invariant_rows, read_tensors
+from reasonweave.orchestrator.models.qwen2 import Qwen2, cores, invariant_rows, read_tensors, spread
 from reasonweave.orchestrator.registry import Workflow, names
 from reasonweave.orchestrator.testing import check_model, check_strategy
 from reasonweave.strategies import ForceAnswer, best_of_n
@@ -322,6 +323,36 @@ def test_rows_in_blocks_have_the_same_bits_anywhere(n: int, inner: int, outer: i
     lone = np.zeros((tile, inner), np.float32)
     lone[0] = rows[-1]
     assert np.array_equal(np.matmul(lone, weight)[0], product[n - 1])
+
+
+@given(n=st.integers(0, 9))
+def test_spreading_work_keeps_the_order(n: int) -> None:
+    assert spread(lambda item: item * item, list(range(n))) == [i * i for i in range(n)]
+
+
+def test_an_error_in_spread_work_arrives_after_all_of_it_has_ended() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 0:
+            raise ValueError("first")
+        time.sleep(0.02)
+        done.append(item)
+
+    with pytest.raises(ValueError, match="first"):
+        spread(work, list(range(cores())))
+    assert len(done) == cores() - 1
+
+
+def test_idle_buffers_are_given_back(large: EmbeddedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "IDLE", 0.05)
+    ask(large, CONTEXTS[:2], Run(3), max_tokens=40)
+    assert large.engine._buckets
+    began = time.monotonic()
+    while large.engine._buckets and time.monotonic() - began < 5:
+        time.sleep(0.02)
+    assert not large.engine._buckets
+    assert ask(large, CONTEXTS[:1], Run(3), max_tokens=40)[0].text
 
 
 def test_other_architectures_and_types_are_refused(tmp_path: Path) -> None:
