@@ -286,7 +286,7 @@ def _conclude(
         print(json.dumps([_as_data(s) for s in summaries], indent=2))
         return
     console = stdout()
-    console.print(table(summaries, title))
+    console.print(table(summaries, title, console.width))
     if broken := [s for s in summaries if s.errors]:
         console.print(f"{sum(s.errors for s in broken)} problems failed; their records say why (field `error`)")
     if limited := [s for s in summaries if s.limited]:

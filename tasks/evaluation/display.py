@@ -89,8 +89,16 @@ class Meter:
             self.console.print(f"{self._label:<20} {self._done}/{self._total}  {told}", highlight=False, soft_wrap=True)
 
 
-def table(summaries: Sequence[Summary], title: str) -> Table:
-    """The summary table: accuracy with interval, tokens by model, FLOPs, seconds."""
+def table(summaries: Sequence[Summary], title: str, width: int = 120) -> Table:
+    """The summary table: accuracy with interval, tokens by model, FLOPs, seconds.
+
+    Where `width` columns do not hold that, the models' tokens are added up and the rarer figures left out.
+    """
+    whole = _table(summaries, title, full=True)
+    return whole if Console(width=1000).measure(whole).minimum <= width else _table(summaries, title, full=False)
+
+
+def _table(summaries: Sequence[Summary], title: str, *, full: bool) -> Table:
     models = sorted({model for summary in summaries for model in summary.usage})
     drawn = Table(
         title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
@@ -100,20 +108,20 @@ def table(summaries: Sequence[Summary], title: str) -> Table:
         "FLOPs = 2 · active parameters · (uncached prompt + completion tokens), reward model included."
     )
     drawn.add_column("workflow", no_wrap=True)
-    columns = ["n", "accuracy", "95 %\ninterval", "no\nanswer"]
-    columns += [f"{model}\ntokens" for model in models] + ["FLOPs", "seconds"]
+    shown = [f"{model}\ntokens" for model in models]
+    columns = ["n", "accuracy", "95 %\ninterval", *(["no\nanswer", *shown] if full else ["tokens"]), "FLOPs", "seconds"]
     for name in columns:
         drawn.add_column(name, justify="right", no_wrap=True)
     for s in summaries:
         low, high = s.interval
         tokens = [f"{s.per_problem(model):,.0f}" if model in s.usage else "–" for model in models]
+        total = f"{sum(map(s.per_problem, models)):,.0f}"
         drawn.add_row(
             s.label,
             str(s.n),
             f"{100 * s.accuracy:.1f} %",
             f"{100 * low:.1f}–{100 * high:.1f}",
-            str(s.no_answer),
-            *tokens,
+            *([str(s.no_answer), *tokens] if full else [total]),
             scaled(s.flops_per_problem),
             f"{s.seconds:.1f}",
         )

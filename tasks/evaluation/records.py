@@ -15,39 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from reasonweave.orchestrator.types import Usage
 
 SCHEMA = 1
 PACKAGES = ("reasonweave", "numpy", "tokenizers", "safetensors", "networkx", "pydantic")
-
-
-class UsageRecord(BaseModel):
-    """Tokens and costs of one model or one call."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
-    calls: int = 0
-    flops: float = 0.0
-    usd: float = 0.0
-
-    @classmethod
-    def of(cls, usage: Usage) -> UsageRecord:
-        return cls(
-            prompt=usage.prompt,
-            cached=usage.cached,
-            completion=usage.completion,
-            calls=usage.calls,
-            flops=usage.flops,
-            usd=usage.usd,
-        )
-
-    def usage(self) -> Usage:
-        return Usage(**self.model_dump())
 
 
 class CallRecord(BaseModel):
@@ -56,7 +29,7 @@ class CallRecord(BaseModel):
     path: str
     model: str
     role: str
-    usage: UsageRecord
+    usage: Usage
 
 
 class Header(BaseModel):
@@ -93,7 +66,7 @@ class Record(BaseModel):
     confidence: float | None
     solution: str
     seed: int
-    model_usage: dict[str, UsageRecord]
+    model_usage: dict[str, Usage]
     calls: list[CallRecord]
     limit: str | None = None
     error: str | None = None
@@ -101,7 +74,7 @@ class Record(BaseModel):
 
     @property
     def total(self) -> Usage:
-        return Usage.total([usage.usage() for usage in self.model_usage.values()])
+        return Usage.total(list(self.model_usage.values()))
 
 
 def provenance() -> dict[str, Any]:

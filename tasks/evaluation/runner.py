@@ -13,9 +13,9 @@ from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Generated, Rated
-from reasonweave.orchestrator.types import Candidates
+from reasonweave.orchestrator.types import Candidates, Usage
 from reasonweave.tasks.base import Example
-from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, UsageRecord
+from reasonweave.tasks.evaluation.records import CallRecord, Log, Record
 
 
 @dataclass(slots=True)
@@ -26,8 +26,7 @@ class Calls:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Generated | Rated):
-            usage = UsageRecord.of(event.usage)
-            self.made.append(CallRecord(path=show(event.path), model=event.model, role=event.role, usage=usage))
+            self.made.append(CallRecord(path=show(event.path), model=event.model, role=event.role, usage=event.usage))
 
 
 def problem_seed(seed: int, identity: str) -> int:
@@ -79,10 +78,9 @@ def _failed(example: Example, seed: int, error: Exception) -> Result:
 
 
 def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:
-    usage: dict[str, UsageRecord] = {}
+    usage: dict[str, Usage] = {}
     for call in sorted(calls.made, key=lambda c: c.model):
-        before = usage.get(call.model, UsageRecord())
-        usage[call.model] = UsageRecord.of(before.usage() + call.usage.usage())
+        usage[call.model] = usage.get(call.model, Usage()) + call.usage
     return Record(
         index=index,
         id=example.problem.id,

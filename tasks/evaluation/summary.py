@@ -28,7 +28,7 @@ class Summary:
         usage: dict[str, Usage] = {}
         for record in records:
             for model, spent in record.model_usage.items():
-                usage[model] = usage.get(model, Usage()) + spent.usage()
+                usage[model] = usage.get(model, Usage()) + spent
         return cls(
             label=label,
             n=len(records),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import random
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy.stats import binomtest, mannwhitneyu
 
-from reasonweave.orchestrator import Budget, Problem, Strategy
+from reasonweave.orchestrator import Budget, Problem, Strategy, Usage
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
 from reasonweave.strategies import best_of_n, self_consistency
 from reasonweave.tasks.base import Example
+from reasonweave.tasks.evaluation.display import table
 from reasonweave.tasks.evaluation.plot import front
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance, without_times
 from reasonweave.tasks.evaluation.runner import evaluate, problem_seed
@@ -65,6 +68,19 @@ def test_auc_interval_covers_about_as_often_as_it_says() -> None:
 def test_the_front_drops_what_is_dearer_and_no_better() -> None:
     assert front([(1, 0.5), (2, 0.5), (3, 0.4), (3, 0.8), (2, 0.6)]) == [(1, 0.5), (2, 0.6), (3, 0.8)]
     assert front([]) == []
+
+
+@pytest.mark.parametrize(("width", "by_model"), [(120, True), (80, False)])
+def test_the_table_fits_the_terminal(width: int, by_model: bool) -> None:
+    spent = {name: Usage(900_000, 0, 300_000, 9, 1e12) for name in ("lab-small", "lab-prm", "lab-large")}
+    summary = Summary("weighted-majority", 200, 100, 1, 0, 0, spent, 45.2)
+    console = Console(width=width, file=io.StringIO())
+    console.print(table([summary], "lab", width))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in told
+    assert max(map(len, told.splitlines())) <= width
+    assert ("lab-prm" in told) is by_model
+    assert ("6,000" if by_model else "18,000") in told
 
 
 def test_numbers_are_told_in_three_figures() -> None:
