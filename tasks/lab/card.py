@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,13 @@ from reasonweave.tasks.lab.corpus import label, slip
 from reasonweave.tasks.lab.problems import LETTERS, LEVELS, Chain, problems
 from reasonweave.tasks.lab.task import CHECKPOINTS
 from reasonweave.verifiers.judge import UtilityDigit
+from reasonweave.verifiers.prm import last, lowest, product
 from reasonweave.verifiers.self_check import SelfCheck
 
 CHUNK = 250
 TEMPERATURE = 0.8
+SAMPLES = 16
+"""Solutions a problem from which the card's selections choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ async def measure(folder: Path, limit: int, seed: int = 0) -> list[Figure]:
     figures += await _rewards(prm, solved)
     figures += await _grades(large, solved, seed)
     figures += await _checks({"lab-small": small, "lab-large": large}, solved, seed)
+    figures += await _selection(small, prm, chains[: limit // 4], seed)
     for model in (small, large):
         figures += _waits(model.name, solved[model.name])
         figures += await _planted(model, chains, seed)
@@ -180,6 +185,30 @@ async def _checks(models: dict[str, EmbeddedModel], solved: dict[str, Solved], s
         right = [found.right[i] for i in answered]
         figures.append(_auc(f"{name} self-check AUC, answers of lab-small", scores, right, answered, None))
     return figures
+
+
+async def _selection(
+    small: EmbeddedModel, prm: EmbeddedRewardModel, chains: Sequence[Chain], seed: int
+) -> list[Figure]:
+    """What choosing among lab-small's solutions is worth: majority, best-of-n by each reduction of the step scores, and
+    the share of the problems with a right solution among them, which no choice can beat."""
+    solved = await solve_all(small, [chain for chain in chains for _ in range(SAMPLES)], seed=seed + 1)
+    sets = [range(i, i + SAMPLES) for i in range(0, len(solved.candidates), SAMPLES)]
+    steps: list[Sequence[float]] = []
+    for part in sets:
+        run = Run(seed, ("selection", part.start))
+        steps += [score.steps for score in await prm.rate([solved.candidates[i] for i in part], run)]
+        run.session.close()
+    answered = [[i for i in part if solved.candidates[i].answer is not None] for part in sets]
+    votes = [Counter(solved.candidates[i].answer for i in part) for part in answered]
+    targets = [str(chain.answer) for chain in chains]
+    won = [bool(v) and v.most_common(1)[0][0] == t for v, t in zip(votes, targets, strict=True)]
+    figures = [_share(f"majority of {SAMPLES} by lab-small", won)]
+    for reduce in (product, lowest, last):
+        chosen = [max(part, key=lambda i: reduce(steps[i]), default=None) for part in answered]
+        right = [i is not None and solved.right[i] for i in chosen]
+        figures.append(_share(f"best of {SAMPLES} by lab-prm, {reduce.__name__}", right))
+    return [*figures, _share(f"one of {SAMPLES} by lab-small right", [any(solved.right[i] for i in p) for p in sets])]
 
 
 def _waits(name: str, found: Solved) -> list[Figure]:
