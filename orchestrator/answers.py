@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+
 _LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|(\d)\s*(\d))")
 _PLAIN_FRACTION = re.compile(r"([-+]?\d+)\s*/\s*([-+]?\d+)")
 _SAID = re.compile(r"(?:answer\s*(?:is\s*:?|:|=)|####)\s*", re.IGNORECASE)
-_NOISE = (r"\left", r"\right", r"\!", r"\,", r"\;", r"\ ", "$", r"\(", r"\)", r"\[", r"\]")
+_NOISE = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[!,; ()\[\]]|\\?\$")
 _WRAPPERS = ("text", "mathrm", "mbox", "textbf", "mathbf", "boxed", "fbox")
 
 
@@ -28,14 +28,24 @@ def last_boxed(text: str) -> str | None:
         open_ = start + len(r"\boxed")
         while open_ < len(text) and text[open_] == " ":
             open_ += 1
-        if open_ < len(text) and text[open_] == "{":
-            depth = 0
-            for i in range(open_, len(text)):
-                if text[i - 1] != "\\":
-                    depth += (text[i] == "{") - (text[i] == "}")
-                if depth == 0:
-                    return text[open_ + 1 : i].strip() or None
+        content = _balanced(text, open_) if text.startswith("{", open_) else None
+        if content is not None and content.strip("$ \n"):
+            return content.strip()
         end = start
+    return None
+
+
+def _balanced(text: str, start: int) -> str | None:
+    """What stands between the brace at `start` and the one that closes it; escaped braces do not count."""
+    depth, i = 0, start
+    while i < len(text):
+        if text[i] == "\\":
+            i += 2
+            continue
+        depth += (text[i] == "{") - (text[i] == "}")
+        if depth == 0:
+            return text[start + 1 : i]
+        i += 1
     return None
 
 
@@ -46,12 +56,14 @@ def number(text: str) -> Fraction | None:
     (Fraction(2401, 2), Fraction(-1, 2), None)
     """
     text = text.strip()
+    if len(text) > 64:
+        return None
     if match := _LATEX_FRACTION.fullmatch(text):
         sign, top, bottom = match[1], match[2] or match[4], match[3] or match[5]
         return None if int(bottom) == 0 else Fraction(int(top), int(bottom)) * (-1 if sign == "-" else 1)
     if match := _PLAIN_FRACTION.fullmatch(text):
         return None if int(match[2]) == 0 else Fraction(int(match[1]), int(match[2]))
-    if len(text) > 64 or not _NUMBER.fullmatch(text) or not any(c.isdigit() for c in text):
+    if not _NUMBER.fullmatch(text) or not any(c.isdigit() for c in text):
         return None
     try:
         value = Decimal(text.replace(",", ""))
@@ -71,8 +83,7 @@ def canonical_text(answer: str) -> Hashable:
     True
     """
     text = answer.strip().strip("$").replace(r"{,}", ",").rstrip(".").strip()
-    for noise in _NOISE:
-        text = text.replace(noise, "")
+    text = _NOISE.sub("", text)
     for wrapper in _WRAPPERS:
         if (match := re.fullmatch(rf"\\{wrapper}\s*\{{(.*)\}}", text, re.DOTALL)) and "}{" not in match[1]:
             text = match[1].strip()
@@ -80,7 +91,7 @@ def canonical_text(answer: str) -> Hashable:
         if text.endswith(suffix) and number(text[: -len(suffix)]) is not None:
             text = text[: -len(suffix)]
     exact = number(text)
-    return exact if exact is not None else re.sub(r"\s+", "", text).lower()
+    return exact if exact is not None else re.sub(r"\s+", "", text if "\\" in text else text.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +111,8 @@ class BoxedAnswers:
         said = list(_SAID.finditer(text))
         if not said:
             return None
-        line = text[said[-1].end() :].strip().split("\n")[0].strip().rstrip(".").strip()
-        return line or None
+        line = text[said[-1].end() :].strip().split("\n")[0]
+        return re.split(r"[.!?](?:\s|$)", line)[0].strip() or None
 
     def canonical(self, answer: str) -> Hashable:
         return canonical_text(answer)

@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -64,6 +65,8 @@ class Budget:
                 raise BadInput(
                     f"Budget({role}={budget!r}): a role takes a Budget; known limits: {', '.join(self.LIMITS)}"
                 )
+            if budget.roles:
+                raise BadInput(f"Budget({role}={budget!r}): a role's budget has no roles of its own")
             if budget.seconds is not None:
                 raise BadInput(f"Budget({role}=Budget(seconds=…)): time has no role; limit seconds on the whole")
         object.__setattr__(self, "roles", dict(roles))
@@ -89,7 +92,7 @@ class Budget:
         for part in filter(None, (p.strip() for p in text.split(","))):
             name, found, value = part.partition("=")
             role, _, limit = name.strip().rpartition(".")
-            if not found or limit not in cls.LIMITS:
+            if not found or limit not in cls.LIMITS or role in cls.LIMITS or "." in role:
                 raise BadInput(
                     f"budget {part!r}: write LIMIT=NUMBER with one of {', '.join(cls.LIMITS)}, as in tokens=20k"
                 )
@@ -159,6 +162,12 @@ class _Account:
     held: Usage = field(default_factory=Usage)
     open: int = 0
     """How many holds are on it."""
+    kept: Usage = field(default_factory=Usage)
+    """What is kept back for later; unlike a hold, nobody waits for it."""
+
+    @property
+    def used(self) -> Usage:
+        return self.spent + self.held + self.kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,7 +243,7 @@ class Ledger:
         """The error that holding this would raise, or None where it fits every limit."""
         for name, limit, account in self._broken(role, worst):
             amount = _AMOUNT[name]
-            left = getattr(limit, name) - amount(account.spent) - amount(account.held)
+            left = getattr(limit, name) - amount(account.used)
             return OverBudget(what=name, asked=amount(worst), left=left, limit=limit, path=path)
         if self._late:
             timed = next(node.limit for node in self.lineage() if node.limit.seconds is not None)
@@ -246,7 +255,7 @@ class Ledger:
         for limit, account in self._limits(role):
             for name, amount in _AMOUNT.items():
                 cap = getattr(limit, name)
-                if cap is not None and amount(account.spent) + amount(account.held) + amount(worst) > cap * _ROUNDING:
+                if cap is not None and amount(account.used) + amount(worst) > cap * _ROUNDING:
                     yield name, limit, account
 
     @property
@@ -258,7 +267,7 @@ class Ledger:
         base, token = rates.worst(prompt=prompt, completion=0), rates.price(prompt=0, completion=1, calls=0)
         most = math.inf
         for limit, account in self._limits(role):
-            used = account.spent + account.held
+            used = account.used
             for name, amount in _AMOUNT.items():
                 if (cap := getattr(limit, name)) is None:
                     continue
@@ -292,31 +301,35 @@ class Ledger:
             yield node._roles.setdefault(role, _Account())
 
     def left(self, role: str | None = None) -> dict[str, float]:
-        """What is left under each limit that applies here, spent and held taken off: the limits on everything, or with
-        `role` those on that role alone."""
+        """What is left under each limit that applies here, spent, held and kept taken off: the limits on everything, or
+        with `role` those on that role alone."""
         rest: dict[str, float] = {}
         for node in self.lineage():
             limit = node.limit if role is None else node.limit.roles.get(role, Budget())
             account = node._own if role is None else node._roles.get(role, _Account())
             for name, amount in _AMOUNT.items():
                 if (cap := getattr(limit, name)) is not None:
-                    used = amount(account.spent) + amount(account.held)
+                    used = amount(account.used)
                     rest[name] = min(rest.get(name, math.inf), max(0.0, cap - used))
         if role is None and self.deadline is not None:
             rest["seconds"] = max(0.0, self.deadline - self.clock())
         return rest
 
-    def less(self, kept: Reserve) -> Budget:
-        """The budget of a child that must leave this slice (and a tenth of the time) untouched."""
-        own, role = self.left(), self.left(kept.role)
-        tenth = own.pop("seconds", None)
-        limits: dict[str, Any] = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in own.items()}
-        if tenth is not None:
-            limits["seconds"] = tenth * 0.9
-        narrowed: dict[str, Any] = {name: max(0.0, left - _AMOUNT[name](kept.usage)) for name, left in role.items()}
-        if narrowed:
-            limits[kept.role] = Budget(**narrowed)
-        return Budget(**limits)
+    @contextmanager
+    def keep(self, reserve: Reserve) -> Iterator[None]:
+        """Keep a slice back, for calls that come after this block: here and on every ancestor, nothing else may use it.
+
+        Where less than that is left, all of it is kept.
+        """
+        accounts = list(self._accounts(reserve.role))
+        for account in accounts:
+            account.kept = account.kept + reserve.usage
+        try:
+            yield
+        finally:
+            for account in accounts:
+                account.kept = account.kept - reserve.usage
+            self._freed.set()
 
 
 _AMOUNT: dict[str, Callable[[Usage], float]] = {

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
 
-from reasonweave.orchestrator.errors import OverBudget
+from reasonweave.orchestrator.errors import OverBudget, first_of
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Ended, Snapshot, Started
@@ -24,14 +22,32 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
     run.emit(Started(run.path, repr(strategy), len(roots)))
     last = replace(roots, answer=None, confidence=None, stopped=None)
     try:
-        search = strategy.search(roots, run)
-        async with aclosing(cast("AsyncGenerator[Candidates, None]", search)) as snapshots:
+        snapshots = strategy.search(roots, run)
+        try:
             async for snapshot in snapshots:
                 last = snapshot
                 run.emit(Snapshot(run.path, len(last), sum(c.done for c in last), last.answer))
-    except OverBudget as limit:
+        finally:
+            if isinstance(snapshots, AsyncGenerator):
+                await snapshots.aclose()
+    except (OverBudget, BaseExceptionGroup) as error:
+        limit = _limit(error)
+        run.cut(limit)
         last = replace(last, stopped=str(limit))
     if last.stopped is None and run.cut_short:
         last = replace(last, stopped=run.cut_short)
     run.emit(Ended(run.path, len(last), last.answer, last.stopped, time.monotonic() - began))
     return last
+
+
+def _limit(error: BaseException) -> OverBudget:
+    """The limit that ended a strategy; its own task groups wrap it. Anything else among the errors goes on up."""
+    if isinstance(error, OverBudget):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        limits, others = error.split(OverBudget)
+        if others is not None:
+            raise first_of(others) from error
+        if limits is not None and isinstance(limit := first_of(limits), OverBudget):
+            return limit
+    raise error

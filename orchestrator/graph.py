@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,9 @@ from reasonweave.orchestrator.errors import GraphError, first_of
 from reasonweave.orchestrator.protocols import Aggregator, Condition, Finish, Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
+
+FINISH_SHARE = 0.1
+"""Share of a time limit that is kept back for the finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Graph:
         it alone. Raises `GraphError` for a name used twice, an unknown parent, or a part that is neither a strategy nor
         a function."""
         parents = (after,) if isinstance(after, str) else tuple(after)
+        if name == "finish":
+            raise GraphError("a node cannot be called 'finish': that is what a graph's own finish is called")
         if name in self._nodes:
             raise GraphError(f"node {name!r} is there already; names must differ")
         if unknown := [p for p in parents if p not in self._nodes]:
@@ -95,22 +101,30 @@ class Graph:
         return sinks[0]
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
-        """Run the nodes generation by generation, those of one generation at the same time; yield after each."""
-        sink = self.sink
+        """Run the nodes, yield after each generation of them; then, where nothing gave an answer, the finish."""
         last = roots
-        inner = run
-        if self.finish is not None and run.ledger.left():
-            inner = run.child(budget=run.ledger.less(self.finish.reserve(roots)))
+        with ExitStack() as kept:
+            inner = run
+            if self.finish is not None:
+                kept.enter_context(run.ledger.keep(self.finish.reserve(roots)))
+                seconds = run.ledger.left().get("seconds")
+                inner = run if seconds is None else run.child(budget=Budget(seconds=(1 - FINISH_SHARE) * seconds))
+            async with aclosing(self._generations(roots, inner)) as sets:
+                async for last in sets:
+                    yield last
+        if self.finish is not None and last.answer is None and not any(c.answer is not None for c in last):
+            yield await self._finish(self.finish, last, run)
+
+    async def _generations(self, roots: Candidates, run: Run) -> AsyncGenerator[Candidates, None]:
+        """Run the nodes generation by generation, those of one generation at the same time; yield after each."""
+        sink, last = self.sink, roots
         results: dict[str, Candidates | None] = {}
         for generation in nx.topological_generations(self._dag):
-            sets = await _together(self._run(name, results, roots, inner) for name in generation)
+            sets = await _together(self._run(name, results, roots, run) for name in generation)
             results.update(zip(generation, sets, strict=True))
-            last = self._answer(sink, results) or last
-            if sink not in results:
-                yield last
-        if self.finish is not None and last.answer is None:
-            last = await self._finish(self.finish, last, run)
-        yield last
+            if (found := self._answer(sink, results)) is not None:
+                last = found
+            yield last
 
     async def _finish(self, finish: Finish, last: Candidates, run: Run) -> Candidates:
         finished = await drive(finish, last, run.child("finish"))

@@ -89,7 +89,12 @@ class Workflow:
     @property
     def roles(self) -> dict[str, type]:
         """The parameters without a default, by name: the models and verifiers that it needs."""
-        hints = typing.get_type_hints(self.make)
+        try:
+            hints = typing.get_type_hints(self.make)
+        except NameError as error:
+            raise BadInput(
+                f"{self.name}: a type in its signature is unknown when it runs ({error}); import it"
+            ) from error
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: hints.get(p.name, object) for p in parameters if p.default is inspect.Parameter.empty}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -56,7 +57,8 @@ class Run:
         ('step', 3)
         """
         ledger = Ledger(budget, self.ledger) if budget is not None else self.ledger
-        return replace(self, path=(*self.path, *label), ledger=ledger)
+        plain = (part if isinstance(part, str) else operator.index(part) for part in label)
+        return replace(self, path=(*self.path, *plain), ledger=ledger)
 
     def seed(self, *label: str | int) -> int:
         """A number in 0..2^48-1 that depends on the root seed and the path alone (48 bits survive JSON)."""

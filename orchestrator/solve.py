@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger
 from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run, Session
 from reasonweave.orchestrator.trace import Tally, Tracer, both
@@ -62,11 +64,19 @@ async def asolve(
 ) -> Result:
     """Solve one problem within a budget. The same seed gives the same result on a deterministic backend.
 
+    Raises `BadInput` for a strategy or budget that is none, and whatever a part of the strategy raises.
+
     `trace` is told every event; `within` is a larger account (a whole evaluation's) that this run also draws on.
     """
     problem = Problem(problem) if isinstance(problem, str) else problem
+    if not isinstance(strategy, Strategy) or isinstance(strategy, type):
+        raise BadInput(
+            f"{strategy!r} is no strategy: it has no search(); policies and votes go into chain(...) or BestOfN"
+        )
+    if budget is not None and not isinstance(budget, Budget):
+        raise BadInput(f"budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
     tally, began = Tally(), time.monotonic()
-    run = Run(seed, ledger=Ledger(budget, within), tracer=both(tally, trace), session=Session())
+    run = Run(operator.index(seed), ledger=Ledger(budget, within), tracer=both(tally, trace), session=Session())
     try:
         found = await drive(strategy, Candidates.of(problem), run)
     finally:

@@ -121,6 +121,8 @@ class Tally:
             self.usage[event.model] = self.usage.get(event.model, Usage()) + event.usage
         if isinstance(event, Generated):
             self.errors += [c.error for c in event.completions if c.error]
+        if isinstance(event, Rated):
+            self.errors += [s.error for s in event.scores if s.error]
 
 
 def both(*tracers: Tracer | None) -> Tracer:

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonweave.orchestrator.answers import BoxedAnswers
+from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import AnswerSpace
 
 Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "eos", "length", "budget", "error"]
-"""Why a completion ended: a stop string, the model's own end, its token limit, the run's budget, or a failed request."""
+FinishReason = Literal["stop", "eos", "length", "budget", "error", "cancelled"]
+"""Why a completion ended: a stop string, the model's own end, its token limit, the run's budget, a failed request, or a
+caller that no longer wanted it."""
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -67,10 +69,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A verifier's judgement: `value`, higher is better; `steps`, one value a step where the verifier has them."""
+    """A verifier's judgement: `value`, higher is better; `steps`, one value a step where the verifier has them.
+
+    A verifier that could not judge gives nan, which is below every number, and may say why in `error`.
+    """
 
     value: float
     steps: tuple[float, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ class Candidates:
     @property
     def weights(self) -> FloatArray:
         """Normalised weights, shape (n,), summing to 1. Where all log weights are -inf (or nan), they are equal."""
-        logs = np.nan_to_num(self.log_weights, nan=-np.inf, posinf=np.inf)
+        logs = np.nan_to_num(self.log_weights, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         if not len(logs):
             return logs
         top = logs.max()
@@ -176,7 +182,7 @@ class Candidates:
         then the higher weight, then the earlier one."""
 
         def rank(candidate: Candidate) -> tuple[bool, float, float]:
-            score = -math.inf if candidate.score is None else candidate.score.value
+            score = -math.inf if candidate.score is None or math.isnan(candidate.score.value) else candidate.score.value
             return candidate.answer is not None, score, candidate.log_weight
 
         return max(self.items, key=rank, default=None)
@@ -206,6 +212,16 @@ class Candidates:
         return Candidates.of(*dict.fromkeys(c.problem for c in self.items))
 
 
+def _number(value: object) -> float:
+    """A value as a number, nan where it is none: nan fails every comparison."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _check(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise BadInput(f"{name}={value!r}: {name} is {wanted}")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a model continues: a chat, and the beginning of the assistant's next turn."""
@@ -224,6 +240,15 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, 0 <= _number(self.temperature) < math.inf, "a number, 0 or more")
+        _check("top_p", self.top_p, 0 < _number(self.top_p) <= 1, "in 0..1, above 0")
+        _check("top_k", self.top_k, _number(self.top_k) >= 0, "0 (off) or more")
+        _check("max_tokens", self.max_tokens, _number(self.max_tokens) >= 1, "1 or more")
+        _check("top_logprobs", self.top_logprobs, _number(self.top_logprobs) >= 0, "0 or more")
+        if isinstance(self.stop, str) or not all(isinstance(stop, str) and stop for stop in self.stop):
+            raise BadInput(f"stop={self.stop!r}: give a tuple of texts, none of them empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +292,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model generated for one context. `tokens` is empty where the server tells no tokens apart."""
+    """What a model generated for one context. `tokens` is empty where the server tells no tokens apart.
+
+    `lost` is the part of `usage` that went into attempts that failed before this answer came.
+    """
 
     text: str
     finish_reason: FinishReason
     usage: Usage = Usage()
     tokens: tuple[Token, ...] = ()
     error: str | None = None
+    lost: Usage = Usage()
 
     @property
     def logprob(self) -> float | None:

@@ -19,8 +19,8 @@ class UtilityDigit:
     """Ask `model` for a digit from 0 to 9 for the last step of each candidate; one token, on a cached prefix.
 
     The value is the expected digit under the model's probabilities for the ten digits, renormalised; with
-    `expected=False`, the greedy digit as in the paper's default. No digit among the alternatives scores 0: a failed
-    judgement rejects.
+    `expected=False`, the greedy digit as in the paper's default. No digit among the alternatives scores 0; a judgement
+    that the budget or a failure prevented is nan.
     """
 
     model: Model
@@ -37,12 +37,19 @@ class UtilityDigit:
         return [Score(self._digit(c)) for c in await self.model.generate(contexts, run, sampling=sampling)]
 
     def _digit(self, answer: Completion) -> float:
+        if unanswered(answer):
+            return math.nan
         if not self.expected or not answer.tokens:
             text = answer.text.strip()
             return float(text) if len(text) == 1 and text in "0123456789" else 0.0
         found = token_probabilities(answer, [str(digit) for digit in range(10)])
         total = sum(found)
         return sum(digit * p for digit, p in enumerate(found)) / total if total else 0.0
+
+
+def unanswered(answer: Completion) -> bool:
+    """Did the budget or a failure keep the judge from answering?"""
+    return answer.finish_reason in ("budget", "error", "cancelled") and not answer.text
 
 
 def token_probabilities(answer: Completion, texts: Sequence[str]) -> list[float]:

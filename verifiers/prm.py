@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from reasonweave.orchestrator.models.base import RewardModel
@@ -46,6 +46,9 @@ class ProcessReward:
     model: RewardModel
     reduce: Reduction = product
 
+    def __repr__(self) -> str:
+        return f"ProcessReward({self.model!r}, {getattr(self.reduce, '__name__', None) or repr(self.reduce)})"
+
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         rated = await self.model.rate(candidates, run)
-        return [Score(self.reduce(score.steps), score.steps) for score in rated]
+        return [replace(score, value=self.reduce(score.steps)) if score.steps else score for score in rated]

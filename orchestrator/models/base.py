@@ -6,9 +6,10 @@ A backend implements the private method and cannot skip the ledger.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar, final
 
@@ -21,17 +22,31 @@ from reasonweave.orchestrator.types import Candidate, Completion, Context, Probl
 _T = TypeVar("_T")
 
 GRACE = 1.0
-"""Seconds after a deadline in which a backend may still hand over what it has, before its call is cancelled."""
+"""The most seconds after a deadline in which a backend may still hand over what it has, before its call is cancelled."""
+GRACE_SHARE = 0.05
+"""Where little time is left, the grace is this share of it: a forced finish needs the rest."""
+
+
+class Late(Exception):
+    """A deadline has passed. Apart from TimeoutError, which a backend's own connections may raise."""
 
 
 @dataclass(slots=True)
 class Meter:
-    """Running usage that a backend may keep for a request in flight, so that a cut call is charged what it produced.
+    """What one request costs while it is under way: a backend's side of the account.
 
-    Left at None, a cancelled call is charged its full hold.
+    `usage` is the running usage of the attempt in flight, which a backend may keep so that a cut call is charged what it
+    produced; left at None, a cancelled call is charged its full hold.
     """
 
     usage: Usage | None = None
+    _again: Callable[[Usage | None], bool] = lambda spent: True
+
+    def retry(self, spent: Usage | None = None) -> bool:
+        """This attempt failed and the backend wants another: charge what was `spent` (None: all that was held, the answer
+        being lost on its way) and hold anew. False where the budget has no room for another attempt: give up then, with
+        finish reason "budget"."""
+        return self._again(spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,9 @@ class _Door:
     async def aclose(self) -> None:
         """Let go of threads, connections and memory."""
 
+    def _hold(self, run: Run, worst: Usage, meter: Meter) -> _Held:
+        return _Held(self.role, run, worst, meter)
+
     def _remember(self, run: Run) -> int:
         session = run.session.number
         run.session.closers.setdefault(self, lambda: self.forget(session))
@@ -86,6 +104,9 @@ class Model(_Door, ABC):
         written = sum(len(message.content.encode()) + 16 for message in context.messages)
         return written + len(context.prefix.encode()) + 16
 
+    async def _prepare(self, contexts: Sequence[Context], session: int) -> None:
+        """Called before `count`, for backends that must ask somebody to count. Costs no tokens."""
+
     @abstractmethod
     async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer each request, in order. A request that fails for good gives `Completion("", "error", error=…)`."""
@@ -102,23 +123,26 @@ class Model(_Door, ABC):
             return []
         run.claim()
         began = time.monotonic()
-        session = self._remember(run)
-        waiting = [(i, context, self.count(context)) for i, context in enumerate(contexts)]
         done: dict[int, Completion] = {}
         try:
+            if failed := await self._ready(contexts, run):
+                done = dict.fromkeys(range(len(contexts)), failed)
+                return [failed] * len(contexts)
+            waiting = [(i, context, self.count(context)) for i, context in enumerate(contexts)]
+            refused: OverBudget | None = None
             while waiting:
-                wave = self._admit(waiting, run, sampling, session)
+                wave, left = self._admit(waiting, run, sampling)
                 if wave:
                     await self._serve(wave, run, done)
-                    waiting = waiting[len(wave) :]
                 elif run.ledger.waits(self.role, self._worst(sampling, waiting[0][2])):
-                    await run.ledger.freed()
-                else:
-                    refused = self._refusal(run, waiting[0][2], 1)
-                    if not done:
-                        raise refused
-                    run.cut(refused)
-                    break
+                    await _until(run.ledger.deadline, run.ledger.freed())
+                else:  # this one can never be had; another may be smaller
+                    refused = self._refusal(run, left.pop(0)[2], 1)
+                waiting = left
+            if refused:
+                if not done:
+                    raise refused
+                run.cut(refused)
             return [done.get(i) or Completion("", "budget") for i in range(len(contexts))]
         finally:
             if done:
@@ -126,25 +150,37 @@ class Model(_Door, ABC):
                 usage, seconds = Usage.total([c.usage for c in got]), time.monotonic() - began
                 run.emit(Generated(run.path, self.name, self.role, asked, sampling, got, usage, seconds))
 
+    async def _ready(self, contexts: Sequence[Context], run: Run) -> Completion | None:
+        """Let the backend prepare; a failure is what every request fails with."""
+        try:
+            await within(run.ledger.deadline, self._prepare(contexts, self._remember(run)))
+        except Late:
+            raise _late(run) from None
+        except (ModelError, OSError) as error:
+            return Completion("", "error", error=_told(error))
+        return None
+
     def _admit(
-        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling, session: int
-    ) -> list[_Admitted]:
-        """Hold for as many requests as fit now, in order. Not a moment passes between check and hold."""
+        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling
+    ) -> tuple[list[_Admitted], list[tuple[int, Context, int]]]:
+        """Hold for as many requests as fit now, in order; also what is left. Not a moment passes between check and hold."""
         wave: list[_Admitted] = []
-        ledger = run.ledger
-        for i, context, prompt in waiting:
+        ledger, session = run.ledger, run.session.number
+        for at, (i, context, prompt) in enumerate(waiting):
             full = self._worst(sampling, prompt)
             if ledger.waits(self.role, full):
-                break  # more may come free; better a whole answer a little later than a cut one now
+                return wave, list(
+                    waiting[at:]
+                )  # more may come free; better a whole answer a little later than a cut one
             asked, room = full.completion, ledger.room(self.role, self.rates, prompt)
             allowed = asked if room is None else min(asked, room)
             worst = self.rates.worst(prompt=prompt, completion=allowed)
             if allowed < 1 or ledger.refusal(self.role, worst):
-                break
+                return wave, list(waiting[at:])
             request = Request(context, sampling, allowed, run.seed(i), prompt, session, ledger.deadline)
             cut = self._refusal(run, prompt, asked) if allowed < asked else None
-            wave.append(_Admitted(i, request, ledger.hold(self.role, worst, run.path), cut))
-        return wave
+            wave.append(_Admitted(i, request, self._hold(run, worst, request.meter), cut))
+        return wave, []
 
     def _worst(self, sampling: Sampling, prompt: int) -> Usage:
         """The most that one call may cost: what the caller asks for, within the model's context."""
@@ -165,21 +201,72 @@ class Model(_Door, ABC):
         try:
             answers = await within(wave[0].request.deadline, self._generate([a.request for a in wave]))
             if len(answers) != len(wave):
-                raise ModelError(f"{self.name} answered {len(answers)} of {len(wave)} requests")
-        except TimeoutError:
-            answers = [Completion("", "budget", a.charge) for a in wave]
-        except ModelError as error:
-            answers = [Completion("", "error", a.charge, error=str(error)) for a in wave]
+                got, answers = len(answers), ()
+                raise ModelError(f"{self.name} answered {got} of {len(wave)} requests")
+        except Late:
+            answers = [Completion("", "budget", a.held.charge) for a in wave]
+        except (ModelError, OSError) as error:
+            answers = [Completion("", "error", a.held.charge, error=_told(error)) for a in wave]
         finally:
-            got: Sequence[Completion | None] = answers or [None] * len(wave)
-            for admitted, answer in zip(wave, got, strict=True):
-                run.ledger.settle(admitted.hold, answer.usage if answer else admitted.charge)
-                if answer and admitted.cut and answer.finish_reason == "length":
-                    answer = replace(answer, finish_reason="budget")
-                if answer and answer.finish_reason == "budget":
-                    run.cut(admitted.cut or self._refusal(run, admitted.request.prompt, 1))
-                if answer:
-                    done[admitted.index] = answer
+            cancelled = [Completion("", "cancelled", a.held.charge) for a in wave]
+            for admitted, answer in zip(wave, answers or cancelled, strict=True):
+                done[admitted.index] = self._settled(admitted, answer, run)
+
+    def _settled(self, admitted: _Admitted, answer: Completion, run: Run) -> Completion:
+        """Book an answer, and tell with it what was booked."""
+        held = admitted.held
+        if answer.finish_reason == "error" and not answer.usage.calls:
+            answer = replace(answer, usage=held.charge)
+        if held.hold is None and answer.usage.calls:  # a refused retry has been charged already
+            answer = replace(answer, usage=Usage())
+        if (over := answer.usage.tokens - held.worst.tokens) > 0:
+            told = f"{self.name} used {over} tokens more than the {held.worst.tokens} that it said it would"
+            answer = replace(answer, error=answer.error or told)
+        held.settle(answer.usage)
+        if held.lost.calls:
+            answer = replace(answer, usage=answer.usage + held.lost, lost=held.lost)
+        if admitted.cut and answer.finish_reason == "length":
+            answer = replace(answer, finish_reason="budget")
+        if answer.finish_reason == "budget":
+            run.cut(admitted.cut or self._refusal(run, admitted.request.prompt, 1))
+        return answer
+
+
+@dataclass(slots=True)
+class _Held:
+    """The money for one request: a hold, and what earlier attempts at it have lost."""
+
+    role: str
+    run: Run
+    worst: Usage
+    meter: Meter
+    lost: Usage = field(default_factory=Usage)
+    hold: Hold | None = None
+
+    def __post_init__(self) -> None:
+        self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
+        self.meter._again = self.again
+
+    @property
+    def charge(self) -> Usage:
+        """What to charge when no answer came: what the backend metered, else all that is held."""
+        return Usage() if self.hold is None else self.meter.usage or self.worst
+
+    def again(self, spent: Usage | None) -> bool:
+        """Charge a lost attempt, and hold for another one if the budget has room for it."""
+        lost = self.charge if spent is None else spent
+        self.settle(lost)
+        self.lost, self.meter.usage = self.lost + lost, None
+        if self.run.ledger.refusal(self.role, self.worst):
+            return False
+        self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
+        return True
+
+    def settle(self, spent: Usage | None) -> None:
+        """Replace the hold by what was spent, None for what `charge` says. After a refused retry nothing is held."""
+        if self.hold is not None:
+            self.run.ledger.settle(self.hold, self.charge if spent is None else spent)
+            self.hold = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,21 +275,35 @@ class _Admitted:
 
     index: int
     request: Request
-    hold: Hold
+    held: _Held
     cut: OverBudget | None
-
-    @property
-    def charge(self) -> Usage:
-        """What to charge when no answer came: what the backend metered, else all that was held."""
-        return self.request.meter.usage or self.hold.worst
 
 
 async def within(deadline: float | None, call: Awaitable[_T]) -> _T:
-    """Await a call until a `time.monotonic()` deadline and a grace of a second for the backend to end by itself."""
+    """Await a call until a `time.monotonic()` deadline and a short grace for the backend to end by itself; raises `Late`."""
     if deadline is None:
         return await call
-    async with asyncio.timeout(max(0.0, deadline - time.monotonic()) + GRACE):
-        return await call
+    left = max(0.0, deadline - time.monotonic())
+    try:
+        async with asyncio.timeout(left + min(GRACE, GRACE_SHARE * left)) as limit:
+            return await call
+    except TimeoutError:
+        if limit.expired():
+            raise Late from None
+        raise
+
+
+async def _until(deadline: float | None, event: Awaitable[None]) -> None:
+    """Await an event, or the deadline."""
+    try:
+        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            await event
+    except TimeoutError:
+        pass
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +325,9 @@ class RewardModel(_Door, ABC):
         """Prompt tokens of a candidate: exact, or an upper bound. The default counts UTF-8 bytes, and 16 a step."""
         return len(problem.prompt.encode()) + sum(len(step.encode()) + 16 for step in steps) + 64
 
+    async def _prepare(self, asked: Sequence[tuple[Problem, Sequence[str]]], session: int) -> None:
+        """Called before `count`, for backends that must ask somebody to count. Costs no tokens."""
+
     @abstractmethod
     async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
         """Score each candidate, in order, and say what it cost."""
@@ -232,33 +336,74 @@ class RewardModel(_Door, ABC):
     async def rate(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         """Score each candidate's steps, in order: hold, call, settle, trace.
 
-        Identical candidates are rated, and paid, once. Raises `OverBudget` where not all of them can be afforded: half a
-        set of scores cannot be compared. Raises `SeedReuse` where this path was used before.
+        Identical candidates are rated, and paid, once. One that could not be rated has the value nan and
+        says why in `error`, so that a reward model that fails loses no candidate. Raises `OverBudget` where not all
+        of them can be afforded: half a set of scores cannot be compared.
+        Raises `SeedReuse` where this path was used before.
         """
         if not candidates:
             return []
         run.claim()
-        began, session, deadline = time.monotonic(), self._remember(run), run.ledger.deadline
-        asked = {(c.problem, tuple(step.text for step in c.steps)): None for c in candidates}
-        ratings = [Rating(p, steps, self.count(p, steps), session, deadline) for p, steps in asked]
+        began = time.monotonic()
+        keys = [(c.problem, tuple(step.text for step in c.steps)) for c in candidates]
+        asked = list(dict.fromkeys(keys))
+        found: dict[object, Score] = {}
+        spent: list[Usage] = []
+        try:
+            try:
+                ratings, held = await self._admit(asked, run)
+            except (ModelError, OSError) as error:  # the backend could not even count
+                return [Score(math.nan, error=_told(error))] * len(keys)
+            answers = await self._serve(ratings, held, run, spent)
+            found = dict(zip(asked, (score for score, _ in answers), strict=True))
+            return [found[key] for key in keys]
+        finally:
+            if spent:
+                scores, usage = tuple(found[key] for key in keys if key in found), Usage.total(spent)
+                run.emit(Rated(run.path, self.name, self.role, scores, usage, time.monotonic() - began))
+
+    async def _admit(
+        self, asked: Sequence[tuple[Problem, tuple[str, ...]]], run: Run
+    ) -> tuple[list[Rating], list[_Held]]:
+        """Hold for all, or raise `OverBudget`."""
+        ledger, session = run.ledger, self._remember(run)
+        try:
+            await within(ledger.deadline, self._prepare(asked, session))
+        except Late:
+            raise _late(run) from None
+        ratings = [Rating(p, steps, self.count(p, steps), session, ledger.deadline) for p, steps in asked]
         worst = [self.rates.worst(prompt=rating.prompt, completion=0) for rating in ratings]
         together = Usage.total(worst)
-        while run.ledger.waits(self.role, together):
-            await run.ledger.freed()
-        hold = run.ledger.hold(self.role, together, run.path)
-        usage, scores = together, []
+        while ledger.waits(self.role, together):
+            await _until(ledger.deadline, ledger.freed())
+        if refused := ledger.refusal(self.role, together, run.path):
+            raise refused
+        return ratings, [self._hold(run, most, rating.meter) for rating, most in zip(ratings, worst, strict=True)]
+
+    async def _serve(
+        self, ratings: Sequence[Rating], held: Sequence[_Held], run: Run, spent: list[Usage]
+    ) -> Sequence[tuple[Score, Usage]]:
+        """Call the backend and settle every hold, whatever happens; what was booked is added to `spent`."""
+        answers: Sequence[tuple[Score, Usage]] = ()
         try:
-            answers = await within(deadline, self._rate(ratings))
-            usage = Usage.total([spent for _, spent in answers])
-            found = dict(zip(asked, (score for score, _ in answers), strict=True))
-            scores = [found[c.problem, tuple(step.text for step in c.steps)] for c in candidates]
-        except TimeoutError:
-            refused = run.ledger.refusal(self.role, Usage(calls=1), run.path)
-            raise refused or ModelError(f"{self.name}: timed out") from None
-        except BaseException:
-            usage = Usage.total([r.meter.usage or w for r, w in zip(ratings, worst, strict=True)])
-            raise
+            answers = await within(run.ledger.deadline, self._rate(ratings))
+            if len(answers) != len(ratings):
+                got, answers = len(answers), ()
+                raise ModelError(f"{self.name} answered {got} of {len(ratings)} ratings")
+        except Late:
+            raise _late(run) from None
+        except (ModelError, OSError) as error:
+            answers = [(Score(math.nan, error=_told(error)), each.charge) for each in held]
         finally:
-            run.ledger.settle(hold, usage)
-            run.emit(Rated(run.path, self.name, self.role, tuple(scores), usage, time.monotonic() - began))
-        return scores
+            booked = [usage for _, usage in answers] or [each.charge for each in held]
+            for each, usage in zip(held, booked, strict=True):
+                paid = usage if each.hold is not None else Usage()
+                each.settle(paid)
+                spent.append(paid + each.lost)
+        return answers
+
+
+def _late(run: Run) -> OverBudget:
+    """The refusal of a run whose time is over."""
+    refused = run.ledger.refusal("", Usage(), run.path)
+    return refused or OverBudget(what="seconds", asked=0, left=0, limit=run.ledger.limit, path=run.path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from tokenizers import Tokenizer
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
-from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, cores, spread
+from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, spread
 from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Sampling, Score, Token, Usage
 
 BLOCK = 16
@@ -32,6 +33,8 @@ SEQUENCES = 128
 """The most sequences decoded at the same time."""
 IDLE = 5.0
 """Seconds without work after which the engine gives its key-value buffers back."""
+RATINGS = 32
+"""Solutions rated between two looks at whether anybody still wants them."""
 STEP_TAG = "<extra_0>"
 """Where a Qwen2.5-Math-PRM reads off the reward of a step."""
 
@@ -53,7 +56,10 @@ def render_rating(problem: Problem, steps: Sequence[str]) -> str:
     '<|im_start|>user\\nq<|im_end|>\\n<|im_start|>assistant\\na<extra_0>b<extra_0>'
     """
     chat = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in problem.messages)
-    return f"{chat}<|im_start|>assistant\n" + "".join(step.strip() + STEP_TAG for step in steps)
+    texts = [
+        step.replace(STEP_TAG, "").strip() for step in steps
+    ]  # a tag in the text would be read as a step of its own
+    return f"{chat}<|im_start|>assistant\n" + "".join(text + STEP_TAG for text in texts)
 
 
 class Vocabulary:
@@ -70,6 +76,15 @@ class Vocabulary:
                 known = all(c in table for c in text)
                 self.pieces[i] = bytes(table[c] for c in text) if known else text.encode()
         self._encode = functools.lru_cache(maxsize=8192)(self._encode_now)
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        """The tokenizer of a checkpoint folder, and the tokens that its configuration says end a text."""
+        config = json.loads((folder / "config.json").read_text())
+        generation = folder / "generation_config.json"
+        chosen = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
+        ends = chosen if chosen is not None else config.get("eos_token_id")
+        return cls(folder, ends if isinstance(ends, list) else [ends])
 
     def _encode_now(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -107,6 +122,8 @@ class _Sequence:
     stops: tuple[bytes, ...]
     draws: Any
     cached: int = 0
+    begun: bool = False
+    """Whether its prompt has been computed, and must be paid."""
     ids: list[int] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     text: bytearray = field(default_factory=bytearray)
@@ -170,17 +187,19 @@ class Engine:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        if not (self.folder / "model.safetensors").exists():
+        needed = ("config.json", "model.safetensors", "tokenizer.json")
+        if missing := [name for name in needed if not (self.folder / name).exists()]:
             raise BadInput(
-                f"no checkpoint in {self.folder}: expected config.json, model.safetensors and tokenizer.json there; "
+                f"no checkpoint in {self.folder}: {', '.join(missing)} missing; "
                 "`reasonweave lab train --out DIR` makes the lab's"
             )
-        self.network = Qwen2.load(self.folder)
-        config = json.loads((self.folder / "config.json").read_text())
-        generation = self.folder / "generation_config.json"
-        chosen = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
-        ends = chosen if chosen is not None else config.get("eos_token_id")
-        self.vocabulary = Vocabulary(self.folder, ends if isinstance(ends, list) else [ends])
+        try:
+            self.network, self.vocabulary = Qwen2.load(self.folder), Vocabulary.load(self.folder)
+        except BadInput:
+            raise
+        except Exception as error:  # what the libraries raise for broken files has no common base
+            told = f"{type(error).__name__}: {error}"
+            raise BadInput(f"the checkpoint in {self.folder} cannot be read: {told}") from error
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._forgotten: deque[int] = deque()
@@ -188,6 +207,7 @@ class Engine:
         self._closing = False
         self._cache = _Cache()
         self._waiting: deque[_Sequence] = deque()
+        self._flying: set[_Job] = set()
         self._buckets: dict[int, tuple[Buffers, list[_Sequence]]] = {}
 
     # Called from event loops.
@@ -228,12 +248,15 @@ class Engine:
                     if not self._wake.wait(None if not self._buckets else IDLE):
                         self._buckets.clear()
                 if self._closing:
+                    self._flying.update(self._jobs)
+                    self._abandon(ModelError("the engine was closed"))
                     return
                 jobs, forgotten = list(self._jobs), list(self._forgotten)
                 self._jobs.clear()
                 self._forgotten.clear()
             for session in forgotten:
                 self._cache.drop(session)
+            self._flying = {job for job in self._flying if not job.cancelled} | set(jobs)
             for job in jobs:
                 self._waiting.extend(sequence for sequence in job.sequences if sequence.end is None)
                 if job.ratings:
@@ -248,15 +271,24 @@ class Engine:
         try:
             work(argument)
         except Exception as error:
-            job.fail(ModelError(f"{self.folder.name}: {type(error).__name__}: {error}"))
+            self._flying.discard(job)
+            job.fail(self._failure(error))
 
     def _abandon(self, error: Exception) -> None:
         """Something broke in a batch: fail every job in flight rather than hang one."""
-        flying = {s.job for s in self._waiting} | {s.job for s in self._running()}
         self._waiting.clear()
         self._buckets.clear()
-        for job in flying:
-            job.fail(ModelError(f"{self.folder.name}: {type(error).__name__}: {error}"))
+        for job in self._flying:
+            job.fail(self._failure(error))
+        self._flying.clear()
+
+    def _failure(self, error: Exception) -> ModelError:
+        told = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+        return ModelError(f"{self.folder.name}: {told}")
+
+    def _answer(self, job: _Job) -> None:
+        self._flying.discard(job)
+        job.answer()
 
     def _rate(self, job: _Job) -> None:
         tag = self.vocabulary.encode(STEP_TAG)[0]
@@ -274,15 +306,22 @@ class Engine:
             hidden, keys, values = self.network.prefill(new, *(found or (None, None)))
             return self.network.rewards(hidden[new == tag]), cached, keys, values
 
-        for start in range(0, len(job.ratings), cores()):
+        # The first rating of each problem leaves the problem's text in the cache for the others, on any number of cores.
+        heads = {(rating.session, rating.problem): i for i, (rating, _) in reversed(list(enumerate(job.ratings)))}
+        firsts = sorted(heads.values())
+        others = [i for i in range(len(job.ratings)) if i not in set(firsts)]
+        rated: dict[int, tuple[F32, int]] = {}
+        for chosen in (firsts, *(others[at : at + RATINGS] for at in range(0, len(others), RATINGS))):
             if job.cancelled:
                 return
-            asked = job.ratings[start : start + cores()]
-            for (rating, ids), (rewards, cached, keys, values) in zip(asked, spread(rate, asked), strict=True):
+            found = spread(rate, [job.ratings[i] for i in chosen])
+            for i, (rewards, cached, keys, values) in zip(chosen, found, strict=True):
+                rating, ids = job.ratings[i]
                 first = ids.index(tag)
                 self._cache.keep(rating.session, ids[:first], keys[:, :, :first], values[:, :, :first])
-                job.rewards.append((rewards, cached))
-        job.answer()
+                rated[i] = rewards, cached
+        job.rewards = [rated[i] for i in range(len(job.ratings))]
+        self._answer(job)
 
     def _running(self) -> list[_Sequence]:
         return [s for _, members in self._buckets.values() for s in members]
@@ -299,6 +338,8 @@ class Engine:
         if not admitted:
             return
         fresh = list({id(s.prompt): s.prompt for s in admitted if s.prompt.logits is None}.values())
+        for sequence in admitted:
+            sequence.begun = True
         cached = dict(zip(map(id, fresh), spread(self._prefill, fresh), strict=True))
         for sequence in admitted:  # the first reader of a prompt pays for it, the others find it whole
             sequence.cached = cached.pop(id(sequence.prompt), len(sequence.prompt.ids))
@@ -398,7 +439,7 @@ class Engine:
         job = sequence.job
         job.left -= 1
         if job.left == 0:
-            job.answer()
+            self._answer(job)
 
 
 def pick(
@@ -467,7 +508,7 @@ class EmbeddedModel(Model):
             draws = np.random.Generator(np.random.Philox(key=request.seed)).random(request.max_tokens)
             sequence = _Sequence(request, prompt, job, stops, draws)
             if len(ids) >= self.engine.network.shape.context:
-                sequence.end = "length"  # no room for a single token; nothing is computed
+                sequence.end = "error"  # no room for a single token; nothing is computed
             job.sequences.append(sequence)
         job.left = sum(sequence.end is None for sequence in job.sequences)
         try:
@@ -477,13 +518,18 @@ class EmbeddedModel(Model):
             for sequence in job.sequences:
                 sequence.request.meter.usage = self._usage(sequence)
             raise
-        return [
-            Completion(s.text.decode(errors="replace"), s.end or "length", self._usage(s), tuple(s.tokens))
-            for s in job.sequences
-        ]
+        return [self._completion(sequence) for sequence in job.sequences]
+
+    def _completion(self, sequence: _Sequence) -> Completion:
+        context, length = self.engine.network.shape.context, len(sequence.prompt.ids)
+        error = (
+            f"{self.name}: the prompt's {length} tokens fill the context of {context}" if length >= context else None
+        )
+        text = sequence.text.decode(errors="replace")
+        return Completion(text, sequence.end or "length", self._usage(sequence), tuple(sequence.tokens), error)
 
     def _usage(self, sequence: _Sequence) -> Usage:
-        if not sequence.ids:
+        if not sequence.begun:
             return Usage(calls=1)
         return self.rates.price(prompt=len(sequence.prompt.ids), cached=sequence.cached, completion=len(sequence.ids))
 
@@ -491,7 +537,7 @@ class EmbeddedModel(Model):
         self.engine.forget(session)
 
     async def aclose(self) -> None:
-        self.engine.close()
+        await asyncio.to_thread(self.engine.close)
 
 
 class EmbeddedRewardModel(RewardModel):
@@ -510,19 +556,28 @@ class EmbeddedRewardModel(RewardModel):
         super().__init__(name or Path(folder).name, role=role, rates=rates or active)
 
     def count(self, problem: Problem, steps: Sequence[str]) -> int:
-        return len(self.engine.vocabulary.encode(render_rating(problem, steps)))
+        return len(self.engine.vocabulary.encode(render_rating(problem, steps or ("",))))
 
     async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         job = _Job(*_answers(loop, future))
-        for rating in ratings:
-            steps = rating.steps or ("",)
-            job.ratings.append((rating, self.engine.vocabulary.encode(render_rating(rating.problem, steps))))
-        await self.engine.submit(job, future)
-        answers = []
-        for (_, ids), (rewards, cached) in zip(job.ratings, job.rewards, strict=True):
-            values = tuple(float(reward) for reward in rewards)
+        context = self.engine.network.shape.context
+        asked = [
+            (rating, self.engine.vocabulary.encode(render_rating(rating.problem, rating.steps or ("",))))
+            for rating in ratings
+        ]
+        job.ratings = [(rating, ids) for rating, ids in asked if len(ids) <= context]
+        if job.ratings:
+            await self.engine.submit(job, future)
+        rewards, answers = iter(job.rewards), []
+        for _, ids in asked:
+            if len(ids) > context:
+                why = f"{self.name}: a solution of {len(ids)} tokens does not fit the context of {context}"
+                answers.append((Score(math.nan, error=why), Usage(calls=1)))
+                continue
+            found, cached = next(rewards)
+            values = tuple(float(reward) for reward in found)
             answers.append((Score(values[-1], values), self.rates.price(prompt=len(ids), cached=cached, completion=0)))
         return answers
 
@@ -530,7 +585,7 @@ class EmbeddedRewardModel(RewardModel):
         self.engine.forget(session)
 
     async def aclose(self) -> None:
-        self.engine.close()
+        await asyncio.to_thread(self.engine.close)
 
 
 def _answers(

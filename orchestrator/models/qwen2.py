@@ -218,6 +218,12 @@ class Qwen2:
                 down=_columns(t[f"{mlp}down_proj.weight"]),
             )
 
+        layers, wanted = tuple(layer(i) for i in range(shape.layers)), (shape.vocabulary, shape.width)
+        if (found := t["model.embed_tokens.weight"].shape) != wanted:
+            raise BadInput(f"{folder}: the embedding has the shape {found} where config.json says {wanted}")
+        wanted = (shape.width, (shape.heads + 2 * shape.kv_heads) * shape.head)
+        if wrong := [each.qkv.shape for each in layers if each.qkv.shape != wanted]:
+            raise BadInput(f"{folder}: projections have the shape {wrong[0]} where config.json says {wanted}")
         score = None
         if "score.0.weight" in t:
             names = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
@@ -226,7 +232,7 @@ class Qwen2:
         return cls(
             shape=shape,
             embedding=t["model.embed_tokens.weight"],
-            layers=tuple(layer(i) for i in range(shape.layers)),
+            layers=layers,
             norm=t["model.norm.weight"],
             head=_columns(t.get("lm_head.weight", t["model.embed_tokens.weight"])),
             score=score,

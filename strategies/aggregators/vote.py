@@ -72,6 +72,8 @@ def _elect(candidates: Candidates, weigh: Callable[[Candidate], float]) -> Candi
             key = candidate.problem.answers.canonical(answer)
             ballots.setdefault(key, []).append(weigh(candidate))
             words.setdefault(key, answer)
+    if any(math.inf in weights for weights in ballots.values()):  # beyond comparison: only these count
+        ballots = {key: [float(weight == math.inf) for weight in weights] for key, weights in ballots.items()}
     sums = {key: math.fsum(weights) for key, weights in ballots.items()}
     total = math.fsum(sums.values())
     if total <= 0:

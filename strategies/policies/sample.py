@@ -55,23 +55,32 @@ def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> 
 def split(written: Completion, author: str) -> tuple[Step, ...]:
     r"""A completion as steps: cut after each ``\n\n``, tokens and log-probabilities counted to the step they end in.
 
+    A token across a boundary belongs to the later step.
+
     Without tokens (a server that tells none), the completion's count goes to the last step.
     """
-    texts = [part for part in _parts(written.text) if part]
+    if not (texts := [part for part in _parts(written.text) if part]):
+        return ()
     if not written.tokens:
         counts = [0] * max(0, len(texts) - 1) + [written.usage.completion]
         return tuple(Step(text, author, count) for text, count in zip(texts, counts, strict=False))
-    steps, tokens = [], list(written.tokens)
-    for i, text in enumerate(texts):
-        mine: list[Token] = []
-        reached = 0
-        while tokens and (reached < len(text) or i == len(texts) - 1):
-            mine.append(tokens.pop(0))
-            reached += len(mine[-1].text)
-        logprobs = [token.logprob for token in mine]
-        known = None if None in logprobs else sum(p for p in logprobs if p is not None)
-        steps.append(Step(text, author, len(mine), known))
-    return tuple(steps)
+    ends, end = [], 0
+    for text in texts:
+        end += len(text)
+        ends.append(end)
+    mine: list[list[Token]] = [[] for _ in texts]
+    reached, at = 0, 0
+    for token in written.tokens:
+        reached += len(token.text)
+        while at < len(ends) - 1 and reached > ends[at]:
+            at += 1
+        mine[at].append(token)
+    return tuple(Step(text, author, len(told), _sum(told)) for text, told in zip(texts, mine, strict=True))
+
+
+def _sum(tokens: Sequence[Token]) -> float | None:
+    logprobs = [token.logprob for token in tokens]
+    return None if None in logprobs else sum(p for p in logprobs if p is not None)
 
 
 def _parts(text: str) -> list[str]:

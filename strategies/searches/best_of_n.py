@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
@@ -24,6 +25,10 @@ class BestOfN:
     n: int = 16
     verifier: Verifier | None = None
     max_steps: int = 64
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.max_steps < 1:
+            raise BadInput(f"BestOfN(n={self.n}, max_steps={self.max_steps}): both are 1 or more")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         samples = roots.repeat(self.n)

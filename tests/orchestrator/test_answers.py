@@ -115,3 +115,27 @@ def test_hostile_answers_are_quick() -> None:
     for hostile in ("9^{9^{9^9}}", "1e999999999", "{" * 5000, r"\boxed{" * 2000, "1" * 10**5, "-" * 10**5):
         SPACE.canonical(hostile)
         SPACE.extract(hostile)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(r"\leftarrow", r"\rightarrow"), (r"\Phi", r"\phi"), ("1" * 5000 + "/3", "1" * 5000 + "/4")]
+)
+def test_what_only_looks_alike_stays_apart(a: str, b: str) -> None:
+    assert not BoxedAnswers().same(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"\boxed{a\\}", r"a\\"),
+        (r"\boxed{5}, so \boxed{}", "5"),
+        (r"\boxed{5} and \boxed{$ $}", "5"),
+        (r"\boxed{$ $}", None),
+    ],
+)
+def test_boxes_without_content_are_none(text: str, answer: str | None) -> None:
+    assert BoxedAnswers().extract(text) == answer
+
+
+def test_a_said_answer_ends_with_its_sentence() -> None:
+    assert BoxedAnswers(lenient=True).extract("The answer is 3.5. I am sure.") == "3.5"

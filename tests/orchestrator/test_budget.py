@@ -33,6 +33,8 @@ def test_parse_reads_units_and_roles() -> None:
         ("tokens=-1", "0 or more"),
         ("tokens=inf", "finite"),
         ("large.seconds=3", "time has no role"),
+        ("tokens=5,tokens.calls=3", "write LIMIT=NUMBER"),
+        ("a.b.tokens=5", "write LIMIT=NUMBER"),
     ],
 )
 def test_parse_says_what_is_wrong(text: str, told: str) -> None:
@@ -90,11 +92,27 @@ def test_time_ends_a_ledger() -> None:
     assert root.left()["seconds"] == 7
 
 
-def test_less_keeps_a_slice_back_for_a_role() -> None:
-    ledger = Ledger(Budget(tokens=100, calls=5, large=Budget(tokens=50)))
-    kept = Reserve("large", Usage(prompt=20, completion=10, calls=1))
-    assert ledger.less(kept) == Budget(tokens=70, calls=4, large=Budget(tokens=20))
-    assert Ledger(Budget(tokens=10)).less(kept) == Budget(tokens=0)
+def test_what_is_kept_back_nobody_else_may_use_and_nobody_waits_for() -> None:
+    root = Ledger(Budget(tokens=100, large=Budget(tokens=50)))
+    child, sibling = Ledger(None, root), Ledger(None, root)
+    with child.keep(Reserve("large", Usage(prompt=20, completion=10, calls=1))):
+        assert root.left() == {"tokens": 70}
+        assert root.left("large") == {"tokens": 20}
+        assert sibling.room("small", RATES, 10) == 60
+        assert sibling.refusal("small", Usage(prompt=71)) is not None
+        assert not sibling.waits("small", Usage(prompt=71))
+        hold = sibling.hold("small", Usage(prompt=70))
+        assert sibling.waits("small", Usage(prompt=1))
+        sibling.settle(hold, Usage(prompt=60))
+    assert root.left() == {"tokens": 40}
+    root.hold("large", Usage(prompt=40))
+
+
+def test_less_than_the_slice_is_kept_whole() -> None:
+    ledger = Ledger(Budget(tokens=10))
+    with ledger.keep(Reserve("m", Usage(prompt=30))):
+        assert ledger.room("m", RATES, 1) == 0
+    assert ledger.room("m", RATES, 1) == 9
 
 
 @given(
@@ -197,3 +215,8 @@ def test_concurrent_calls_never_overshoot(seed: int, tokens: int, tasks: int, ba
     assert not root.busy
     if tokens >= free.count(context) + 1 and not cancel:
         assert root.spent.completion > 0, "one token was affordable, none was bought"
+
+
+def test_roles_do_not_nest() -> None:
+    with pytest.raises(BadInput, match="no roles of its own"):
+        Budget(large=Budget(small=Budget(tokens=5)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -20,10 +21,12 @@ from reasonweave.orchestrator import (
     Request,
     Run,
     Sampling,
+    Score,
     SeedReuse,
     Step,
     Usage,
 )
+from reasonweave.orchestrator.models.base import Rating
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
 from reasonweave.orchestrator.trace import Event, Generated
 
@@ -194,3 +197,160 @@ def test_rating_refuses_half_a_set() -> None:
     with pytest.raises(OverBudget):
         asyncio.run(ScriptedReward().rate([candidate("ab"), candidate("abc")], where))
     assert where.ledger.spent == where.ledger.held == Usage()
+
+
+# What a request that cannot be had does to the others.
+
+
+def test_one_prompt_too_long_for_the_budget_does_not_refuse_the_others() -> None:
+    model, where = ScriptedModel(["a b"]), run(tokens=50)
+    contexts = [Context(Problem("w " * n).messages) for n in (3, 100, 3)]
+    got = asyncio.run(model.generate(contexts, where, sampling=Sampling(max_tokens=10)))
+    assert [c.finish_reason for c in got] == ["eos", "budget", "eos"]
+    assert where.cut_short
+
+
+def test_waiting_for_siblings_ends_with_the_callers_time() -> None:
+    slow, quick = ScriptedModel([LONG], latency=1.0), ScriptedModel(["a"])
+
+    async def both() -> float:
+        root = Ledger(Budget(tokens=60))
+        holder = asyncio.create_task(slow.generate([CONTEXT], Run(1, ledger=root), sampling=Sampling(max_tokens=50)))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        mine = Run(2, ledger=Ledger(Budget(seconds=0.1), root))
+        with pytest.raises(OverBudget, match="seconds"):
+            await quick.generate([CONTEXT], mine, sampling=Sampling(max_tokens=50))
+        waited = time.monotonic() - began
+        await holder
+        return waited
+
+    assert asyncio.run(both()) < 0.6
+
+
+def test_a_little_time_has_a_little_grace() -> None:
+    began = time.monotonic()
+    (cut,) = ask(ScriptedModel(latency=3), run(seconds=0.4))
+    assert cut.finish_reason == "budget"
+    assert time.monotonic() - began < 0.8
+
+
+class Failing(ScriptedModel):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TimeoutError("read timed out"), ConnectionResetError("peer"), ModelError("broken")])
+def test_a_backends_own_failure_is_an_error_and_not_the_budgets(error: BaseException) -> None:
+    where = run()
+    (failed,) = ask(Failing(error), where)
+    assert failed.finish_reason == "error"
+    assert str(error) in str(failed.error)
+    assert where.ledger.spent == failed.usage != Usage()
+    assert where.cut_short is None
+
+
+def test_a_cancelled_call_is_told_to_the_tracer() -> None:
+    events: list[Event] = []
+
+    async def cancel() -> Run:
+        where = Run(ledger=Ledger(), tracer=events.append)
+        task = asyncio.create_task(ScriptedModel(latency=5).generate([CONTEXT], where, sampling=Sampling()))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return where
+
+    where = asyncio.run(cancel())
+    (event,) = events
+    assert isinstance(event, Generated)
+    assert event.completions[0].finish_reason == "cancelled"
+    assert event.usage == where.ledger.spent
+
+
+class Greedy(ScriptedModel):
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        return [Completion("x", "eos", Usage(prompt=4, completion=1000, calls=1)) for _ in requests]
+
+
+def test_a_backend_that_uses_more_than_it_said_is_charged_and_reported() -> None:
+    where = run(tokens=60)
+    (answer,) = ask(Greedy(), where, max_tokens=10)
+    assert where.ledger.spent.completion == 1000
+    assert "more than" in str(answer.error)
+
+
+# Retries.
+
+
+class Flaky(ScriptedModel):
+    """Loses its first `losses` attempts, each of which may have produced everything."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(["a b c"])
+        self.losses = losses
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        for _ in range(self.losses):
+            granted = [request.meter.retry() for request in requests]
+            if not all(granted):
+                return [Completion("", "budget") for _ in requests]
+        return await super()._generate(requests)
+
+
+def test_lost_attempts_are_charged_and_shown_apart() -> None:
+    where = run(tokens=100)
+    (answer,) = ask(Flaky(2), where, max_tokens=20)
+    assert answer.lost == Usage(prompt=8, completion=40, calls=2, flops=96.0)
+    assert answer.usage == where.ledger.spent == answer.lost + Usage(prompt=4, completion=3, calls=1, flops=14.0)
+    assert where.ledger.held == Usage()
+
+
+@pytest.mark.parametrize("tokens", [24, 30, 47, 48, 60, 71])
+def test_retries_never_overspend(tokens: int) -> None:
+    where = run(tokens=tokens)
+    (answer,) = ask(Flaky(2), where, max_tokens=20)
+    assert answer.finish_reason == "budget"
+    assert where.ledger.spent == answer.usage
+    assert where.ledger.spent.tokens <= tokens
+    assert not where.ledger.busy
+
+
+# The other door.
+
+
+class ShortReward(ScriptedReward):
+    async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
+        return (await super()._rate(ratings))[:-1]
+
+
+class Down(ScriptedReward):
+    async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
+        raise ModelError("connection refused")
+
+
+@pytest.mark.parametrize(("model", "told"), [(ShortReward(), "answered 1 of 2"), (Down(), "connection refused")])
+def test_a_reward_model_that_fails_loses_no_candidate_and_leaks_no_hold(model: ScriptedReward, told: str) -> None:
+    candidates = [Candidate(Problem("q"), (Step(text, "m", 1),)) for text in ("a", "b")]
+    where = run()
+    scores = asyncio.run(model.rate(candidates, where))
+    assert [math.isnan(score.value) for score in scores] == [True, True]
+    assert all(told in str(score.error) for score in scores)
+    assert not where.ledger.busy
+    assert where.ledger.spent.calls == 2
+
+
+class Unprepared(ScriptedModel):
+    async def _prepare(self, contexts: Sequence[Context], session: int) -> None:
+        raise ModelError("cannot tokenize")
+
+
+def test_a_backend_that_cannot_prepare_fails_its_requests_and_spends_nothing() -> None:
+    where = run()
+    got = ask(Unprepared(), where, n=2)
+    assert [c.error for c in got] == ["cannot tokenize"] * 2
+    assert where.ledger.spent == Usage()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ from reasonweave.orchestrator import (
     asolve,
     solve,
 )
-from reasonweave.orchestrator.models import embedded
+from reasonweave.orchestrator.models import embedded, qwen2
 from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel, pick
 from reasonweave.orchestrator.models.qwen2 import Qwen2, cores, invariant_rows, read_tensors, spread
 from reasonweave.orchestrator.registry import Workflow, names
@@ -158,7 +159,7 @@ def test_the_context_ends_a_sequence_and_a_prompt_that_fills_it_gets_nothing(lar
     assert answer.finish_reason in ("length", "eos")
     assert answer.usage.completion <= room
     (none,) = ask(large, [Context(long.messages, "1 " * 600)])
-    assert (none.text, none.finish_reason, none.usage.completion) == ("", "length", 0)
+    assert (none.text, none.finish_reason, none.usage.completion) == ("", "error", 0)
 
 
 def test_a_deadline_ends_a_generation_with_what_there_is(large: EmbeddedModel) -> None:
@@ -379,3 +380,121 @@ def test_half_precision_checkpoints_are_read(tmp_path: Path) -> None:
     found = read_tensors(tmp_path / "x.safetensors")
     assert found["b"].tolist() == [1.5, -2.0]
     assert found["h"].tolist() == [0.5]
+
+
+# What must neither hang nor take others down.
+
+
+def test_an_error_while_prompts_are_computed_fails_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = EmbeddedModel(CHECKPOINTS / "lab-small")
+
+    def broken(*args: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(model.engine.network.__class__, "prefill", broken)
+    (answer,) = asyncio.run(asyncio.wait_for(one(model), 10))
+    assert "no room" in str(answer.error)
+    monkeypatch.undo()
+    (answer,) = asyncio.run(asyncio.wait_for(one(model), 10))
+    assert answer.error is None
+    model.engine.close()
+
+
+async def one(model: EmbeddedModel) -> list[Completion]:
+    return await model.generate(CONTEXTS[:1], Run(), sampling=Sampling(max_tokens=5))
+
+
+def test_closing_ends_calls_in_flight() -> None:
+    async def close() -> list[Completion]:
+        model = EmbeddedModel(CHECKPOINTS / "lab-small")
+        asked = asyncio.create_task(model.generate(CONTEXTS[:1] * 64, Run(), sampling=Sampling(max_tokens=900)))
+        await asyncio.sleep(0.05)
+        await model.aclose()
+        return await asyncio.wait_for(asked, 10)
+
+    assert all(c.finish_reason in ("error", "eos") for c in asyncio.run(close()))
+
+
+def test_a_call_cancelled_after_its_prompt_was_computed_pays_for_it(large: EmbeddedModel) -> None:
+    ledger = Ledger()
+
+    async def cancel() -> None:
+        asked = asyncio.create_task(
+            large.generate(CONTEXTS[:1] * 100, Run(ledger=ledger), sampling=Sampling(max_tokens=900))
+        )
+        while not large.engine._running():  # noqa: ASYNC110 - the engine's thread has no event to wait for
+            await asyncio.sleep(0.001)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+
+    asyncio.run(cancel())
+    assert ledger.spent.prompt >= large.count(CONTEXTS[0])
+    assert not ledger.busy
+
+
+def test_a_prompt_that_fills_the_context_says_so(large: EmbeddedModel) -> None:
+    (answer,) = ask(large, [Context(Problem("1 + " * 600).messages)])
+    assert answer.finish_reason == "error"
+    assert "fill the context of 1024" in str(answer.error)
+
+
+def test_a_solution_too_long_for_the_reward_model_loses_its_own_score(prm: EmbeddedRewardModel) -> None:
+    problem = Problem(CHAINS[0].text)
+    long, short = (Candidate(problem, (Step(text, "m", 1),)) for text in ("A: 1 + 1 = 2 " * 120, "A: 1 + 1 = 2"))
+    first, second = asyncio.run(prm.rate([long, short], Run()))
+    assert np.isnan(first.value)
+    assert "does not fit" in str(first.error)
+    assert 0 <= second.value <= 1
+    assert second.error is None
+
+
+@pytest.mark.parametrize("used", [1, 2, 8])
+def test_what_ratings_cost_does_not_depend_on_the_cores(used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qwen2, "cores", lambda: used)
+    model, ledger = EmbeddedRewardModel(CHECKPOINTS / "lab-prm"), Ledger()
+    problem = Problem(CHAINS[0].text)
+    candidates = [Candidate(problem, (Step(f"A: 1 + {i} = 2", "m", 1),)) for i in range(8)]
+    asyncio.run(model.rate(candidates, Run(ledger=ledger)))
+    head = model.engine.vocabulary.encode(f"<|im_start|>user\n{problem.prompt}<|im_end|>\n<|im_start|>assistant\n")
+    assert ledger.spent.cached == 7 * (len(head) // 16 * 16)
+    model.engine.close()
+
+
+def test_a_tag_in_a_solution_is_no_step(prm: EmbeddedRewardModel) -> None:
+    (score,) = asyncio.run(prm.rate([Candidate(Problem("q"), (Step("a<extra_0>b", "m", 1),))], Run()))
+    assert len(score.steps) == 1
+
+
+def test_rating_nothing_is_counted_as_it_is_computed(prm: EmbeddedRewardModel) -> None:
+    ledger = Ledger()
+    asyncio.run(prm.rate([Candidate(Problem("q"))], Run(ledger=ledger)))
+    assert ledger.spent.prompt == prm.count(Problem("q"), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{bad"),
+        ("config.json", "[]"),
+        ("config.json", "{}"),
+        ("model.safetensors", "short"),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", None),
+        ("config.json", None),
+    ],
+)
+def test_a_broken_checkpoint_is_named(tmp_path: Path, name: str, content: str | None) -> None:
+    shutil.copytree(CHECKPOINTS / "lab-small", tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    if content is not None:
+        (tmp_path / "model" / name).write_text(content)
+    with pytest.raises(BadInput, match="model"):
+        EmbeddedModel(tmp_path / "model")
+
+
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    shutil.copytree(CHECKPOINTS / "lab-small", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"hidden_size": 128}))
+    with pytest.raises(BadInput, match="shape"):
+        EmbeddedModel(tmp_path / "model")

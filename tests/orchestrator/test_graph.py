@@ -155,3 +155,91 @@ def test_a_graph_is_its_own_configuration() -> None:
     assert "BestOfN: BestOfN(policy=Sample(model=ScriptedModel('small'), until=None" in repr(flow)
     assert "majority: majority, after=['BestOfN']" in repr(flow)
     assert repr(flow) == repr(chain(BestOfN(whole(model), n=3), majority, finish=ForceAnswer(model)))
+
+
+# The finish.
+
+
+def says(text: str) -> ScriptedModel:
+    """Writes `text`, and where an answer is forced, 9."""
+    return ScriptedModel(lambda request: "9}" if request.context.prefix.endswith("boxed{") else text, role="small")
+
+
+@pytest.mark.parametrize("limits", [{"tokens": 60}, {"calls": 2}, {"completion_tokens": 30}])
+def test_a_limit_on_a_role_leaves_room_for_the_finish_too(limits: dict[str, int]) -> None:
+    flow = chain(BestOfN(whole(says("w " * 300)), n=1, max_steps=1), majority, finish=ForceAnswer(says("")))
+    assert solve(PROBLEM, flow, budget=Budget(small=Budget(**limits))).answer == "9"
+
+
+def test_the_finish_leaves_a_candidates_answer_alone() -> None:
+    model = says(r"so \boxed{4}")
+    result = solve(PROBLEM, chain(BestOfN(whole(model), n=3, max_steps=1), finish=ForceAnswer(model)))
+    assert result.answer == "4"
+    assert result.total.calls == 3
+
+
+@dataclass(frozen=True)
+class Nap:
+    """A part that starts a moment later than its siblings."""
+
+    part: Graph
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        await asyncio.sleep(0)
+        async for found in self.part.search(roots, run):
+            yield found
+
+
+def test_who_starts_later_is_not_cut_to_what_siblings_happen_to_hold() -> None:
+    model = ScriptedModel(
+        lambda r: "9}" if r.context.prefix.endswith("boxed{") else "w " * 30 + r"\boxed{4}", latency=0.02
+    )
+
+    def four() -> Graph:
+        return chain(BestOfN(whole(model, max_tokens=100), n=4, max_steps=1), majority, finish=ForceAnswer(model))
+
+    graph = Graph()
+    graph.add("a", four())
+    graph.add("b", Nap(four()))
+    graph.add("v", majority, after=["a", "b"])
+    result = solve(PROBLEM, graph, budget=Budget(tokens=450))
+    assert [c.tokens for c in result.candidates] == [31] * 8
+
+
+def test_an_empty_set_is_a_result() -> None:
+    flow = chain(BestOfN(whole(says(r"\boxed{1}")), n=2, max_steps=1), lambda found: Candidates((), answer="5"))
+    assert solve(PROBLEM, flow).answer == "5"
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Two calls at once, in a task group of its own."""
+
+    model: Model
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        yield roots
+        async with asyncio.TaskGroup() as group:
+            for i in range(2):
+                group.create_task(
+                    self.model.generate([Context(PROBLEM.messages)], run.child(i), sampling=Sampling(max_tokens=5))
+                )
+        yield roots
+
+
+def test_a_limit_within_a_task_group_ends_the_strategy_and_keeps_what_it_had() -> None:
+    result = solve(PROBLEM, Twice(ScriptedModel()), budget=Budget(tokens=1))
+    assert "tokens" in str(result.stopped)
+    assert len(result.candidates) == 1
+
+
+def test_a_limit_upstream_is_told_at_the_end() -> None:
+    graph = Graph()
+    graph.add("a", Spend(ScriptedModel(["x"])), budget=Budget(tokens=6))
+    graph.add("b", Mark("b"), after="a")
+    assert "tokens" in str(solve(PROBLEM, graph).stopped)
+
+
+def test_a_node_cannot_be_called_finish() -> None:
+    with pytest.raises(GraphError, match="finish"):
+        Graph().add("finish", majority)

@@ -3,11 +3,31 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from reasonweave.orchestrator import Budget, Context, Jsonl, Problem, Result, asolve, chain, solve
+from reasonweave.orchestrator import (
+    BadInput,
+    Budget,
+    Candidates,
+    Context,
+    Jsonl,
+    ModelError,
+    Problem,
+    Result,
+    Run,
+    Score,
+    Usage,
+    asolve,
+    chain,
+    solve,
+)
+from reasonweave.orchestrator.models.base import Rating
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
 from reasonweave.strategies import BestOfN, best, best_of_n, majority, self_consistency, single, whole
 from reasonweave.verifiers import ProcessReward
@@ -80,3 +100,42 @@ def test_majority_of_what_was_affordable() -> None:
     result = solve(PROBLEM, chain(BestOfN(whole(model), n=16), majority), budget=Budget(calls=5))
     assert result.answer == "4"
     assert result.total.calls == 5
+
+
+def test_solve_within_a_run_says_to_await_instead_of_waiting_for_itself() -> None:
+    def nested(found: Candidates) -> Candidates:
+        return replace(found, answer=solve("inner", single(ScriptedModel())).answer)
+
+    with pytest.raises(BadInput, match="await asolve"):
+        solve(PROBLEM, chain(BestOfN(whole(ScriptedModel()), n=1), nested))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "budget", "told"),
+    [
+        (whole(ScriptedModel()), None, "no strategy"),
+        (majority, None, "no strategy"),
+        (BestOfN, None, "no strategy"),
+        (single(ScriptedModel()), 50, r"write Budget\(tokens=50\)"),
+        (single(ScriptedModel()), 0, r"write Budget\(tokens=0\)"),
+    ],
+)
+def test_what_is_no_strategy_or_no_budget_is_refused(strategy: Any, budget: Any, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        solve(PROBLEM, strategy, budget=budget)
+
+
+def test_numpy_numbers_are_seeds_and_labels() -> None:
+    flow = single(ScriptedModel())
+    assert solve(PROBLEM, flow, seed=np.int64(3)).text == solve(PROBLEM, flow, seed=3).text
+    assert Run().child("step", np.int64(3)).seed() == Run().child("step", 3).seed()
+
+
+def test_reward_models_that_fail_leave_the_answers_and_are_reported() -> None:
+    class Down(ScriptedReward):
+        async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
+            raise ModelError("connection refused")
+
+    result = solve(PROBLEM, best_of_n(ScriptedModel(), ProcessReward(Down()), n=4))
+    assert result.answer is not None
+    assert "connection refused" in result.errors[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import said
 
-from reasonweave.orchestrator import Candidate, Candidates, Problem, Run, Score, Step, Usage
+from reasonweave.orchestrator import BadInput, Candidate, Candidates, Problem, Run, Sampling, Score, Step, Usage
 
 LOGS = st.lists(st.floats(-50, 50) | st.just(-math.inf), min_size=1, max_size=12)
 
@@ -31,6 +32,36 @@ def test_weights_survive_nan_and_infinity() -> None:
     assert Candidates.of(*[Problem("q")] * 3).reweight([math.inf, 0, math.inf]).weights.tolist() == [0.5, 0, 0.5]
     assert Candidates().weights.tolist() == []
     assert Candidates().ess == 0
+
+
+def test_a_nan_score_is_never_the_best() -> None:
+    first, second = said("1", math.nan), said("2", 0.1)
+    assert Candidates((first, second)).best == second
+    assert Candidates((second, first)).best == second
+
+
+def test_weights_of_nan_and_minus_infinity_are_equal() -> None:
+    candidates = Candidates((said("1"), said("2"))).reweight([math.nan, -math.inf])
+    assert candidates.weights.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"temperature": "0.8"},
+        {"top_p": 0.0},
+        {"top_k": -1},
+        {"max_tokens": 0},
+        {"stop": "x"},
+        {"stop": ("",)},
+        {"top_logprobs": -1},
+    ],
+)
+def test_sampling_refuses_what_makes_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=next(iter(wrong))):
+        Sampling(**wrong)
 
 
 def test_repeat_take_and_concatenation() -> None:

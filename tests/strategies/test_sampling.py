@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonweave.orchestrator import (
+    BadInput,
     Budget,
     Candidate,
     Candidates,
@@ -18,9 +19,11 @@ from reasonweave.orchestrator import (
     Step,
     Token,
     Usage,
+    chain,
+    solve,
 )
 from reasonweave.orchestrator.testing import ScriptedModel, words
-from reasonweave.strategies import BestOfN, ForceAnswer, Sample, whole
+from reasonweave.strategies import BestOfN, ForceAnswer, Sample, majority, whole
 from reasonweave.strategies.policies.sample import split
 
 PROBLEM = Problem("what is it")
@@ -136,3 +139,46 @@ def test_a_forced_answer_falls_back_to_the_bare_problem_and_to_one_token() -> No
 
 def test_an_answer_is_not_forced_where_there_is_one() -> None:
     assert force(ScriptedModel(), Candidates((Candidate(PROBLEM),), answer="3")) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\frac{1}{2", "\\frac{1}{2}"),
+        ("7}. So we are done", "7"),
+        ("7", "7"),
+    ],
+)
+def test_a_forced_answer_may_have_braces_of_its_own(written: str, answer: str) -> None:
+    model = ScriptedModel(lambda request: written if request.context.prefix.endswith("boxed{") else "no idea")
+    flow = chain(BestOfN(whole(model), n=1, max_steps=1), majority, finish=ForceAnswer(model))
+    assert solve("q", flow).answer == answer
+
+
+def test_a_forced_answer_keeps_the_steps_that_were_written() -> None:
+    model = ScriptedModel(lambda request: "7}" if request.context.prefix.endswith("boxed{") else "one two\n\nthree")
+    result = solve("q", chain(BestOfN(whole(model), n=1, max_steps=1), majority, finish=ForceAnswer(model)))
+    forced = result.candidates[-1]
+    assert [step.text for step in forced.steps] == ["one two\n\n", "The answer is \\boxed{", "7}"]
+    assert [step.tokens for step in forced.steps] == [3, 0, 1]
+
+
+def test_a_solution_that_fills_the_context_is_answered_from_the_bare_problem() -> None:
+    model = ScriptedModel(lambda request: "7}" if request.context.prefix.endswith("boxed{") else "w " * 90)
+    model.context_length = 60
+    assert solve("q", chain(BestOfN(whole(model), n=1), majority, finish=ForceAnswer(model))).answer == "7"
+
+
+def test_a_token_across_a_boundary_shifts_no_later_step() -> None:
+    pieces = ["a", "\n\n\n", "b", "\n\n", "c"]
+    tokens = tuple(Token(piece, -1.0) for piece in pieces)
+    steps = split(Completion("".join(pieces), "eos", Usage(), tokens), "m")
+    assert [step.tokens for step in steps] == [1, 3, 1]
+    assert [step.logprob for step in steps] == [-1.0, -3.0, -1.0]
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_no_samples_are_refused(n: int) -> None:
+    with pytest.raises(BadInput, match="1 or more"):
+        BestOfN(whole(ScriptedModel()), n=n)

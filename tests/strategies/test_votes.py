@@ -71,3 +71,8 @@ def test_a_nan_score_weighs_nothing() -> None:
 def test_best_without_any_score_is_the_majority() -> None:
     unscored = Candidates((said("1"), said("2"), said("2")))
     assert best(unscored).answer == "2"
+
+
+def test_an_infinite_score_decides_and_gives_a_finite_confidence() -> None:
+    vote = weighted(Candidates((said("1", 5.0), said("2", math.inf), said("1", 7.0))))
+    assert (vote.answer, vote.confidence) == ("2", 1.0)

@@ -84,3 +84,23 @@ def test_process_reward_keeps_the_steps() -> None:
     (score,) = asyncio.run(ProcessReward(model, product).score([CANDIDATE], Run()))
     assert score.steps == (0.9, 0.4)
     assert score.value == pytest.approx(0.36)
+
+
+class Refusing(ScriptedModel):
+    """Answers one of two, and has no budget for the other."""
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        got = await super()._generate(requests)
+        return [c if i == 0 else Completion("", "budget") for i, c in enumerate(got)]
+
+
+@pytest.mark.parametrize("verifier", [UtilityDigit, SelfCheck])
+def test_a_judgement_that_was_not_made_is_nan_and_no_number(verifier: type[UtilityDigit] | type[SelfCheck]) -> None:
+    candidates = [Candidate(Problem("q"), (Step(text, "m", 1),)) for text in ("a", "b")]
+    first, second = asyncio.run(verifier(Refusing(["5"])).score(candidates, Run()))
+    assert not math.isnan(first.value)
+    assert math.isnan(second.value)
+
+
+def test_the_repr_names_the_reduction_and_no_address() -> None:
+    assert repr(ProcessReward(ScriptedReward(), last)) == "ProcessReward(ScriptedReward('scripted-prm'), last)"
