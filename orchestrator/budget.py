@@ -7,6 +7,7 @@ that concurrent calls cannot overshoot; at rest nothing is held.
 from __future__ import annotations
 
 import asyncio
+import difflib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -93,10 +94,15 @@ class Budget:
             name, found, value = part.partition("=")
             role, _, limit = name.strip().rpartition(".")
             if not found or limit not in cls.LIMITS or role in cls.LIMITS or "." in role:
+                near = difflib.get_close_matches(limit, cls.LIMITS, n=1)
+                guess = f"did you mean {near[0]}? " if found and near and near[0] != limit else ""
                 raise BadInput(
-                    f"budget {part!r}: write LIMIT=NUMBER with one of {', '.join(cls.LIMITS)}, as in tokens=20k"
+                    f"budget {part!r}: {guess}write LIMIT=NUMBER with one of {', '.join(cls.LIMITS)}, as in tokens=20k"
                 )
-            (roles.setdefault(role, {}) if role else own)[limit] = _number(part, value.strip())
+            limits = roles.setdefault(role, {}) if role else own
+            if limit in limits:
+                raise BadInput(f"budget {part!r}: {name.strip()} is given twice")
+            limits[limit] = _number(part, value.strip())
         named: dict[str, Any] = {role: cls(**limits) for role, limits in roles.items()}
         return cls(**own, **named)
 

@@ -49,7 +49,7 @@ def find(kind: str, name: str, *, hint: str = "") -> Any:
 
 def from_file(reference: str) -> Callable[..., Any]:
     """The function of a `path/to/file.py:function` reference."""
-    path, _, name = reference.rpartition(":")
+    path, _, name = reference.rpartition(":") if not reference.endswith(".py") else (reference, "", "")
     file = Path(path)
     if not file.is_file():
         raise BadInput(f"{reference!r}: there is no file {path!r}")
@@ -58,11 +58,15 @@ def from_file(reference: str) -> Callable[..., Any]:
         raise BadInput(f"{reference!r}: {path!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.insert(0, folder)  # as `python file.py` does, so that it may import what lies beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{reference!r}: running {path!r} failed: {type(error).__name__}: {error}") from error
     functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name]
+    if not name:
+        raise BadInput(f"{reference!r}: name a function of it, as {path}:{functions[0] if functions else 'workflow'}")
     if name not in functions:
         raise NotFound("workflow", name, functions, hint=f"(looked in {path})")
     return typing.cast("Callable[..., Any]", getattr(module, name))
@@ -78,7 +82,7 @@ class Workflow:
     @classmethod
     def named(cls, reference: str) -> Workflow:
         """A registered workflow, or `file.py:function`."""
-        if ".py:" in reference:
+        if ".py:" in reference or reference.endswith(".py"):
             return cls(reference.rpartition(":")[2].replace("_", "-"), from_file(reference))
         return cls(reference, find("workflow", reference, hint="Or give your own as file.py:function"))
 
@@ -96,7 +100,14 @@ class Workflow:
                 f"{self.name}: a type in its signature is unknown when it runs ({error}); import it"
             ) from error
         parameters = inspect.signature(self.make).parameters.values()
-        return {p.name: hints.get(p.name, object) for p in parameters if p.default is inspect.Parameter.empty}
+        needed = [p for p in parameters if p.default is inspect.Parameter.empty]
+        for p in needed:
+            if hints.get(p.name) in _NAMES or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                raise BadInput(
+                    f"workflow {self.name}: its parameter {p.name!r} has no default, so it is a role, and a role takes a "
+                    "model; give it a default to make it an option"
+                )
+        return {p.name: hints.get(p.name, object) for p in needed}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,14 +120,26 @@ class Workflow:
         if name not in self.options:
             raise NotFound(f"option of {self.name}", name, self.options)
         default = self.options[name]
-        try:
-            if isinstance(default, bool):
-                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
-            if isinstance(default, int):
-                return int(text)
-            if isinstance(default, float):
-                return float(text)
-        except (KeyError, ValueError):
-            kind = type(default).__name__
-            raise BadInput(f"{self.name}: {name}={text!r} is no {kind}; its default is {default!r}") from None
-        return text
+        hint = typing.get_type_hints(self.make).get(name, type(default))
+        kinds = typing.get_args(hint) or (hint,)
+        for kind in kinds:
+            if kind in _READERS:
+                try:
+                    return _READERS[kind](text)
+                except (KeyError, ValueError):
+                    pass
+        told = " or ".join(_NAMES[kind] for kind in kinds if kind in _NAMES)
+        if not told:
+            raise BadInput(f"{self.name}: {name} cannot be set from the command line; its default is {default!r}")
+        raise BadInput(f"{self.name}: {name}={text!r} is no {told}; its default is {default!r}")
+
+
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_READERS: dict[Any, Callable[[str], Any]] = {
+    bool: lambda text: _TRUTH[text.lower()],
+    type(None): lambda text: {"none": None}[text.lower()],
+    int: int,
+    float: float,
+    str: str,
+}
+_NAMES: dict[Any, str] = {bool: "true or false", type(None): "none", int: "whole number", float: "number", str: "text"}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
+import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +29,7 @@ from reasonweave.orchestrator.registry import Workflow, find, names
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
-from reasonweave.tasks.base import Example, Task
+from reasonweave.tasks.base import Task
 from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
@@ -80,22 +84,43 @@ class Models:
         for role, kind in workflow.roles.items():
             if role not in self.specs:
                 flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
-                raise BadInput(f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}")
+                raise BadInput(
+                    f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
+                    f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
+                )
             parts[role] = self._part(role, kind)
-        strategy = workflow.make(**parts, **options)
+        try:
+            strategy = workflow.make(**parts, **options)
+        except ReasonweaveError:
+            raise
+        except Exception as error:
+            raise BadInput(
+                f"workflow {workflow.name} cannot be made: {type(error).__name__}: {error}{_where(error)}"
+            ) from error
         if not isinstance(strategy, Strategy):
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
         return strategy, {role: self.specs[role] for role in workflow.roles}
 
     def _part(self, role: str, kind: type) -> Model | Verifier:
         if role not in self._open:
-            self._open[role] = open_model(self.specs[role], role=role)
+            opened = open_model(self.specs[role], role=role)
+            for other, known in self._open.items():
+                if known.name == opened.name and self.specs[other] != self.specs[role]:
+                    opened.name = self.specs[role]  # two folders of one name are two models
+            self._open[role] = opened
         model = self._open[role]
         if kind is Verifier:
             return ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
         if isinstance(model, RewardModel):
             raise BadInput(f"role {role!r}: {self.specs[role]} is a reward model; this role generates text")
         return model
+
+    def warn_of(self, budget: Budget) -> None:
+        """Say it where a limit in money can limit nothing."""
+        limited = [budget, *budget.roles.values()]
+        priced = [m.rates.usd_prompt or m.rates.usd_completion for m in self._open.values()]
+        if any(b.usd is not None for b in limited) and not any(priced):
+            stderr().print("note: no model here has a price, so usd limits nothing", highlight=False)
 
     async def aclose(self) -> None:
         for model in self._open.values():
@@ -114,6 +139,14 @@ def _specs(task: str, given: Mapping[str, str | None], roles: Sequence[str]) -> 
     return specs
 
 
+def _known_roles(workflows: Sequence[Workflow], budget: Budget, given: Sequence[str]) -> None:
+    """A role that no workflow has is a typing error, and would limit or name nothing."""
+    known = {role for workflow in workflows for role in workflow.roles}
+    for role in (*budget.roles, *(pair.partition("=")[0] for pair in given)):
+        if role not in known:
+            raise NotFound("role", role, known, hint=f"Those are the roles of {', '.join(w.name for w in workflows)}")
+
+
 def _settings(pairs: Sequence[str], workflows: Sequence[Workflow]) -> list[dict[str, Any]]:
     """Each workflow's options. A name must be known to one of them at least."""
     chosen: list[dict[str, Any]] = [{} for _ in workflows]
@@ -129,12 +162,15 @@ def _settings(pairs: Sequence[str], workflows: Sequence[Workflow]) -> list[dict[
     return chosen
 
 
-def open_task(name: str) -> Task:
-    """A registered task, or a JSONL file."""
-    if name.endswith((".jsonl", ".json")) or Path(name).is_file():
-        if not Path(name).is_file():
-            raise BadInput(f"task {name!r}: there is no such file")
-        return JsonlTask(Path(name))
+def open_task(name: str, instruction: str | None = None) -> Task:
+    """A registered task, or a JSONL file; `instruction` is added to the file's questions."""
+    path = Path(name)
+    if name.endswith((".jsonl", ".json")) or (path.exists() and not path.is_dir()):
+        if not path.exists() or path.is_dir():
+            raise BadInput(f"task {name!r}: {'that is a folder' if path.is_dir() else 'there is no such file'}")
+        return JsonlTask(path) if instruction is None else JsonlTask(path, instruction)
+    if instruction is not None:
+        raise BadInput(f"--instruction is for JSONL files; task {name} brings its own")
     task = find("task", name, hint="Or give a .jsonl file with problem/answer lines")()
     if not isinstance(task, Task):
         raise BadInput(f"task {name!r} has no examples()")
@@ -143,17 +179,42 @@ def open_task(name: str) -> Task:
 
 @contextmanager
 def _manners() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2; Ctrl-C is exit code 130; neither is a traceback."""
+    """A user's mistake is one line and exit code 2, an error in a part one line and 1, Ctrl-C exit code 130.
+
+    `REASONWEAVE_DEBUG=1` shows tracebacks.
+    """
     try:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except (ReasonweaveError, BaseExceptionGroup) as raised:
+    except (Exception, BaseExceptionGroup) as raised:
         error = first_of(raised)
-        if not isinstance(error, ReasonweaveError):
+        if isinstance(error, typer.Exit) or os.environ.get("REASONWEAVE_DEBUG"):
             raise
-        stderr().print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, UserError) else 1) from None
+        told = str(error) if isinstance(error, ReasonweaveError) else f"{type(error).__name__}: {error}{_where(error)}"
+        stderr().print(f"error: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, UserError | OSError) else 1) from None
+
+
+def _where(error: BaseException) -> str:
+    """The place in the code that raised an error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, OSError) else ""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(version("reasonweave"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Spend inference-time compute on reasoning, on purpose: compose, budget and evaluate strategies."""
 
 
 @app.command("eval")
@@ -169,6 +230,10 @@ def eval_(
     seed: SeedFlag = 0,
     setting: SetFlag = None,
     max_connections: Annotated[int, typer.Option(help="Problems in flight.", min=1)] = 32,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help="What to add to each question of a JSONL file; empty for nothing.", metavar="TEXT"),
+    ] = None,
     log_dir: Annotated[Path, typer.Option(help="Where records and the picture go.")] = Path("runs"),
     plot: Annotated[bool, typer.Option(help="Draw accuracy against compute (needs the extra plots).")] = True,
     display: Annotated[Display, typer.Option(help="Progress: rich, plain or none.")] = Display.auto,
@@ -187,6 +252,8 @@ def eval_(
                 settings=setting or [],
                 connections=max_connections,
                 log_dir=log_dir,
+                instruction=instruction,
+                roles=model_role or [],
                 plot=plot,
                 display=Display.none if as_json else display,
                 as_json=as_json,
@@ -205,24 +272,30 @@ async def _evaluate(
     settings: Sequence[str],
     connections: int,
     log_dir: Path,
+    instruction: str | None,
+    roles: Sequence[str],
     plot: bool,
     display: Display,
     as_json: bool,
 ) -> None:
-    task = open_task(task_name)
+    _known_roles(workflows, budget, roles)
+    task = open_task(task_name, None if instruction is None else instruction and f"\n\n{instruction}")
     options = _settings(settings, workflows)
     bound = [models.bind(w, o) for w, o in zip(workflows, options, strict=True)]
+    models.warn_of(budget)
     examples = task.examples(limit)
     folder = _fresh(log_dir / f"{time.strftime('%Y%m%d-%H%M%S')}-{task.name}")
     summaries: list[Summary] = []
-    interrupted = False
+    stopped: BaseException | None = None
     known = provenance()
     with Meter(display, stderr()) as meter:
-        for (strategy, specs), workflow, chosen in zip(bound, workflows, options, strict=True):
+        for (strategy, specs), workflow, label, chosen in zip(
+            bound, workflows, _labels(workflows), options, strict=True
+        ):
             header = Header(
-                workflow=workflow.name,
+                workflow=label,
                 strategy=repr(strategy),
-                options=workflow.options | chosen,
+                options={name: _plain(value) for name, value in (workflow.options | chosen).items()},
                 task=task.name,
                 limit=limit,
                 seed=seed,
@@ -230,52 +303,77 @@ async def _evaluate(
                 models=specs,
                 **known,
             )
-            log = Log(folder / f"{workflow.name}.jsonl", header)
+            log = Log(folder / f"{label}.jsonl", header)
             records: list[Record] = []
 
             def done(record: Record, kept: list[Record] = records) -> None:
                 kept.append(record)
                 meter.advance(record)
 
-            meter.begin(workflow.name, len(examples))
+            meter.begin(label, len(examples))
             began = time.monotonic()
             try:
                 await evaluate(
                     strategy, examples, budget=budget, seed=seed, connections=connections, log=log, done=done
                 )
-            except asyncio.CancelledError:
-                interrupted = True
+            except (asyncio.CancelledError, Exception, BaseExceptionGroup) as error:
+                stopped = error
             finally:
                 log.close()
-            summaries.append(Summary.of(workflow.name, records, time.monotonic() - began))
-            if interrupted:
+            if records or not isinstance(stopped, Exception | BaseExceptionGroup):
+                summaries.append(Summary.of(label, records, time.monotonic() - began))
+            if stopped:
                 break
     await models.aclose()
-    _conclude(summaries, task, examples, folder, seed=seed, plot=plot and not interrupted, as_json=as_json)
-    if interrupted:
+    done_of = f"{min((s.n for s in summaries), default=0)} of {len(examples)}" if stopped else f"{len(examples)}"
+    title = f"{task.name}, {done_of} problem{'s' * (len(examples) != 1)}, seed {seed}"
+    title = f"stopped early: {title}" if stopped else title
+    if summaries or not stopped:
+        _conclude(summaries, title, folder, plot=plot and not stopped, as_json=as_json)
+    if isinstance(stopped, asyncio.CancelledError):
         stderr().print(f"interrupted; the finished records are in {folder}", highlight=False, soft_wrap=True)
         raise KeyboardInterrupt
+    if stopped:
+        raise stopped
+    if any(s.n and s.errors == s.n for s in summaries):
+        raise typer.Exit(1)
+
+
+def _labels(workflows: Sequence[Workflow]) -> list[str]:
+    """A name for each workflow's rows and file: its own, numbered where several share it."""
+    labels: list[str] = []
+    for workflow in workflows:
+        again = [w.name for w in workflows[: len(labels)]].count(workflow.name)
+        labels.append(f"{workflow.name}-{again + 1}" if again else workflow.name)
+    return labels
+
+
+def _plain(value: object) -> object:
+    """An option's value as JSON can hold it."""
+    return value if isinstance(value, str | int | float | bool | None) else getattr(value, "__name__", repr(value))
 
 
 def _fresh(folder: Path) -> Path:
-    """A folder that is not there yet: two runs of one second get two."""
-    again, found = 2, folder
-    while found.exists():
-        found, again = folder.with_name(f"{folder.name}-{again}"), again + 1
-    return found
+    """Make a folder that was not there: two runs of one second get two."""
+    again, made = 2, folder
+    while True:
+        try:
+            made.mkdir(parents=True)
+            return made
+        except FileExistsError:
+            if not made.is_dir():
+                raise
+            made, again = folder.with_name(f"{folder.name}-{again}"), again + 1
 
 
 def _conclude(
     summaries: Sequence[Summary],
-    task: Task,
-    examples: Sequence[Example],
+    title: str,
     folder: Path,
     *,
-    seed: int,
     plot: bool,
     as_json: bool,
 ) -> None:
-    title = f"{task.name}, {len(examples)} problems, seed {seed}"
     picture = folder / "accuracy.png"
     if plot:
         try:
@@ -288,7 +386,9 @@ def _conclude(
     console = stdout()
     console.print(table(summaries, title, console.width))
     if broken := [s for s in summaries if s.errors]:
-        console.print(f"{sum(s.errors for s in broken)} problems failed; their records say why (field `error`)")
+        for s in broken:
+            told = f"{s.label}: {s.errors} of {s.n} failed, the first with: {s.first_error}"
+            console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     if limited := [s for s in summaries if s.limited]:
         told = ", ".join(f"{s.label} {s.limited}" for s in limited)
         console.print(f"stopped by the budget: {told} problems", highlight=False)
@@ -306,6 +406,7 @@ def _as_data(s: Summary) -> dict[str, Any]:
         "interval": [low, high],
         "no_answer": s.no_answer,
         "errors": s.errors,
+        "first_error": s.first_error,
         "stopped_by_budget": s.limited,
         "tokens": {model: usage.tokens for model, usage in s.usage.items()},
         "flops": s.total.flops,
@@ -330,7 +431,12 @@ def solve_(
 ) -> None:
     """Solve one problem and show the answer, the solution behind it and what it cost."""
     with _manners():
+        if not problem.strip():
+            raise BadInput("there is no problem to solve: the text is empty")
+        if any("\ud800" <= char <= "\udfff" for char in problem):
+            raise BadInput("the problem's text is not UTF-8")
         found = Workflow.named(workflow)
+        _known_roles([found], Budget.parse(budget), model_role or [])
         models = Models(_specs("lab", {"small": small, "large": large, "prm": prm}, model_role or []))
         (options,) = _settings(setting or [], [found])
         result = asyncio.run(_solve(problem, found, models, options, Budget.parse(budget), seed, trace))
@@ -347,6 +453,7 @@ async def _solve(
     trace: Path | None,
 ) -> Result:
     strategy, _ = models.bind(workflow, options)
+    models.warn_of(budget)
     tracer = Jsonl(trace) if trace else None
     try:
         return await asolve(Problem(problem), strategy, budget=budget, seed=seed, trace=tracer)
@@ -464,7 +571,8 @@ def card(
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. SIGTERM ends a run as Ctrl-C does: finished records stay."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     app(prog_name="reasonweave")
 
 

@@ -24,7 +24,7 @@ class JsonlTask:
     r"""Problems of a local file. A GSM8K answer (a solution that ends in ``#### 42``) is cut to what follows the hashes.
 
     `instruction` is added after each question. Raises `BadInput`, with the line's number, for a line that is no JSON
-    object or lacks a question or an answer.
+    object, lacks a question or an answer, or has the id of another.
     """
 
     path: Path
@@ -36,40 +36,52 @@ class JsonlTask:
 
     def examples(self, limit: int | None = None) -> list[Example]:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{self.path}: cannot be read ({error})") from error
+            lines = self.path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be read ({error.strerror})") from error
         found: list[Example] = []
+        seen: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
             if limit is not None and len(found) >= limit:
                 break
             if line.strip():
-                found.append(self._example(number, line))
+                example = self._example(number, line)
+                if (first := seen.setdefault(example.problem.id, number)) != number:
+                    raise BadInput(f"{self.path}, line {number}: the id {example.problem.id!r} is that of line {first}")
+                found.append(example)
         if not found:
             raise BadInput(f"{self.path}: there is no problem in it")
         return found
 
-    def _example(self, number: int, line: str) -> Example:
+    def _example(self, number: int, line: bytes) -> Example:
         where = f"{self.path}, line {number}"
         try:
-            data = json.loads(line)
+            data = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
         except json.JSONDecodeError as error:
             raise BadInput(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{where}: cannot be read ({error})") from None
         if not isinstance(data, dict):
             raise BadInput(f"{where}: a {type(data).__name__}, not an object")
         question = _first(data, QUESTIONS)
         answer = _first(data, ANSWERS)
         if not isinstance(question, str) or not question.strip():
             raise BadInput(f"{where}: no question; one of the fields {', '.join(QUESTIONS)} must hold text")
+        if any("\ud800" <= char <= "\udfff" for char in question):
+            raise BadInput(f"{where}: the question holds half a character (a lone surrogate)")
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]
-        if not isinstance(answer, str | int | float) or isinstance(answer, bool) or not str(answer).strip():
+        usable = isinstance(answer, str | int | float) and not isinstance(answer, bool)
+        target = str(answer).rpartition("####")[2].strip() if usable else ""
+        if not target or target in ("nan", "inf", "-inf"):
             raise BadInput(f"{where}: no answer; one of the fields {', '.join(ANSWERS)} must hold text or a number")
-        target = str(answer).rpartition("####")[2].strip()
         identity = data.get("id", data.get("unique_id", number))
         problem = Problem(question.strip() + self.instruction, f"{self.name}-{identity}", BoxedAnswers(lenient=True))
         return Example(problem, target, str(_first(data, GROUPS) or ""))
 
 
 def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    return next((data[name] for name in names if name in data), None)
+    """The first of these fields that is there and not null."""
+    return next((data[name] for name in names if data.get(name) is not None), None)

@@ -33,6 +33,8 @@ SEQUENCES = 128
 """The most sequences decoded at the same time."""
 IDLE = 5.0
 """Seconds without work after which the engine gives its key-value buffers back."""
+DRAWS = 64
+"""Random numbers drawn ahead for a sequence."""
 RATINGS = 32
 """Solutions rated between two looks at whether anybody still wants them."""
 STEP_TAG = "<extra_0>"
@@ -120,7 +122,8 @@ class _Sequence:
     prompt: _Prefilled
     job: _Job
     stops: tuple[bytes, ...]
-    draws: Any
+    source: Any
+    draws: list[float] = field(default_factory=list)
     cached: int = 0
     begun: bool = False
     """Whether its prompt has been computed, and must be paid."""
@@ -130,6 +133,12 @@ class _Sequence:
     end: FinishReason | None = None
     bucket: int = 0
     row: int = -1
+
+    def draw(self) -> float:
+        """The uniform number that decides the next token: the seed's n-th for the n-th token."""
+        if len(self.draws) == len(self.ids):
+            self.draws += self.source.random(DRAWS).tolist()
+        return self.draws[len(self.ids)]
 
     @property
     def length(self) -> int:
@@ -403,9 +412,7 @@ class Engine:
 
     def _choose(self, sequences: Sequence[_Sequence], logits: F32) -> None:
         """Draw the next token of each sequence from its own stream, and see whether it ends there."""
-        chosen, logprobs, tops = pick(
-            logits, [s.request.sampling for s in sequences], [s.draws[len(s.ids)] for s in sequences]
-        )
+        chosen, logprobs, tops = pick(logits, [s.request.sampling for s in sequences], [s.draw() for s in sequences])
         now = time.monotonic()
         for sequence, token, logprob, top in zip(sequences, chosen.tolist(), logprobs.tolist(), tops, strict=True):
             piece = self.vocabulary.pieces[token]
@@ -505,8 +512,8 @@ class EmbeddedModel(Model):
             prompt = prompts.setdefault(ids, _Prefilled(ids, request.session))
             prompt.waiting += 1
             stops = tuple(stop.encode() for stop in request.sampling.stop)
-            draws = np.random.Generator(np.random.Philox(key=request.seed)).random(request.max_tokens)
-            sequence = _Sequence(request, prompt, job, stops, draws)
+            source = np.random.Generator(np.random.Philox(key=request.seed))
+            sequence = _Sequence(request, prompt, job, stops, source)
             if len(ids) >= self.engine.network.shape.context:
                 sequence.end = "error"  # no room for a single token; nothing is computed
             job.sequences.append(sequence)

@@ -17,7 +17,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -44,13 +43,11 @@ class Meter:
             display = Display.rich if console.is_terminal else Display.plain
         self.display, self.console = display, console
         self._bars = Progress(
-            TextColumn("{task.description:<20}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description:<16}"),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
             disable=display is not Display.rich,
         )
@@ -89,16 +86,26 @@ class Meter:
             self.console.print(f"{self._label:<20} {self._done}/{self._total}  {told}", highlight=False, soft_wrap=True)
 
 
+LAYOUTS = (
+    ("n", "accuracy", "interval", "none", "models", "flops", "seconds"),
+    ("n", "accuracy", "interval", "tokens", "flops", "seconds"),
+    ("accuracy", "interval", "tokens"),
+    ("accuracy",),
+)
+"""What the table shows, by how much room there is."""
+
+
 def table(summaries: Sequence[Summary], title: str, width: int = 120) -> Table:
     """The summary table: accuracy with interval, tokens by model, FLOPs, seconds.
 
-    Where `width` columns do not hold that, the models' tokens are added up and the rarer figures left out.
+    Where `width` columns do not hold that, the models' tokens are added up and rarer figures left out, and it says so.
     """
-    whole = _table(summaries, title, full=True)
-    return whole if Console(width=1000).measure(whole).minimum <= width else _table(summaries, title, full=False)
+    drawn = [_table(summaries, title, layout) for layout in LAYOUTS]
+    probe = Console(width=1000)
+    return next((each for each in drawn if probe.measure(each).minimum <= width), drawn[-1])
 
 
-def _table(summaries: Sequence[Summary], title: str, *, full: bool) -> Table:
+def _table(summaries: Sequence[Summary], title: str, layout: Sequence[str]) -> Table:
     models = sorted({model for summary in summaries for model in summary.usage})
     drawn = Table(
         title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
@@ -107,24 +114,28 @@ def _table(summaries: Sequence[Summary], title: str, *, full: bool) -> Table:
         "Accuracy with its 95 % Wilson interval. Tokens (prompt + completion) and FLOPs are means a problem; "
         "FLOPs = 2 · active parameters · (uncached prompt + completion tokens), reward model included."
     )
+    if layout is not LAYOUTS[0]:
+        drawn.caption += " Tokens by model and the rest are in a wider terminal, in --json and in the records."
+    heads = {"interval": "95 %\ninterval", "none": "no\nanswer", "flops": "FLOPs"}
+    names: list[str] = []
+    for key in layout:
+        names += [f"{model}\ntokens" for model in models] if key == "models" else [heads.get(key, key)]
     drawn.add_column("workflow", no_wrap=True)
-    shown = [f"{model}\ntokens" for model in models]
-    columns = ["n", "accuracy", "95 %\ninterval", *(["no\nanswer", *shown] if full else ["tokens"]), "FLOPs", "seconds"]
-    for name in columns:
+    for name in names:
         drawn.add_column(name, justify="right", no_wrap=True)
     for s in summaries:
         low, high = s.interval
-        tokens = [f"{s.per_problem(model):,.0f}" if model in s.usage else "–" for model in models]
-        total = f"{sum(map(s.per_problem, models)):,.0f}"
-        drawn.add_row(
-            s.label,
-            str(s.n),
-            f"{100 * s.accuracy:.1f} %",
-            f"{100 * low:.1f}–{100 * high:.1f}",
-            *([str(s.no_answer), *tokens] if full else [total]),
-            scaled(s.flops_per_problem),
-            f"{s.seconds:.1f}",
-        )
+        cells = {
+            "n": [str(s.n)],
+            "accuracy": [f"{100 * s.accuracy:.1f} %" if s.n else "–"],
+            "interval": [f"{100 * low:.1f}–{100 * high:.1f}" if s.n else "–"],
+            "none": [str(s.no_answer)],
+            "models": [f"{s.per_problem(model):,.0f}" if model in s.usage else "–" for model in models],
+            "tokens": [f"{sum(map(s.per_problem, models)):,.0f}"],
+            "flops": [scaled(s.flops_per_problem)],
+            "seconds": [f"{s.seconds:.1f}"],
+        }
+        drawn.add_row(s.label, *(cell for key in layout for cell in cells[key]))
     return drawn
 
 

@@ -19,6 +19,7 @@ class Summary:
     right: int
     no_answer: int
     errors: int
+    first_error: str | None
     limited: int
     usage: dict[str, Usage]
     seconds: float
@@ -35,6 +36,7 @@ class Summary:
             right=sum(r.correct for r in records),
             no_answer=sum(r.answer is None for r in records),
             errors=sum(r.error is not None for r in records),
+            first_error=next((r.error for r in records if r.error is not None), None),
             limited=sum(r.limit is not None for r in records),
             usage=usage,
             seconds=seconds,

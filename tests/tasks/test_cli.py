@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from reasonweave.tasks.lab.task import CHECKPOINTS
 
 COMMAND = [sys.executable, "-m", "reasonweave.tasks.cli"]
 
@@ -64,6 +68,29 @@ def test_eval_runs_a_jsonl_file_and_a_workflow_of_ones_own(tmp_path: Path) -> No
     assert json.loads(ended.stdout)[0]["n"] == 1
 
 
+FLOWS = """
+from reasonweave.orchestrator import Candidates, Model, chain
+from reasonweave.strategies import BestOfN, majority, whole
+
+def raises(small: Model):
+    return {}["x"]
+
+def options(small: Model, n: int):
+    return chain(BestOfN(whole(small), n=n), majority)
+
+def hinted(small: Model, judge: "Unknown"):
+    return None
+
+def vote(small: Model, *, n: int | None = None, rule=majority):
+    return chain(BestOfN(whole(small), n=n or 1), rule)
+
+def breaks(small: Model):
+    def rule(found: Candidates) -> Candidates:
+        raise ValueError("half a vote")
+    return chain(BestOfN(whole(small), n=1), rule)
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -78,12 +105,30 @@ def test_eval_runs_a_jsonl_file_and_a_workflow_of_ones_own(tmp_path: Path) -> No
         (["eval", "single", "--small", "embedded/nowhere"], "there is no nowhere/config.json"),
         (["eval", "single", "--small", "lab/prm"], "is a reward model; this role generates text"),
         (["eval", "best-of-n", "-S", "m=3"], "no option 'm'"),
-        (["eval", "best-of-n", "-S", "n=many"], "best-of-n: n='many' is no int"),
+        (["eval", "best-of-n", "-S", "n=many"], "best-of-n: n='many' is no whole number"),
         (["eval", "best-of-n", "-S", "n"], "write NAME=VALUE"),
         (["eval", "single", "--budget", "token=3"], "write LIMIT=NUMBER"),
         (["eval", "nothing.py:f"], "there is no file 'nothing.py'"),
         (["eval", "empty.py:f"], "no workflow 'f'"),
         (["solve", "x", "--workflow", "singel"], "did you mean 'single'"),
+        (["eval", "single", "--budget", "smal.tokens=5"], "no role 'smal'; did you mean 'small'?"),
+        (["eval", "single", "--budget", "tokns=5"], "did you mean tokens?"),
+        (["eval", "single", "--budget", "tokens=5,tokens=6"], "tokens is given twice"),
+        (["eval", "single", "--model-role", "judge=lab/large"], "no role 'judge'"),
+        (["eval", "single", "-S", "temperature=-1"], "temperature is a number, 0 or more"),
+        (["eval", "single", "-S", "max_tokens=0"], "max_tokens is 1 or more"),
+        (["eval", "best-of-n", "-S", "n=0"], "1 or more"),
+        (["eval", "single", "--log-dir", "good.jsonl/x"], "Not a directory"),
+        (["eval", "single", "--task", "good.jsonl", "--small", "embedded/."], "there is no config.json"),
+        (["eval", "flows.py"], "name a function of it, as flows.py:raises"),
+        (["eval", "flows.py:raises"], "workflow raises cannot be made: KeyError: 'x'"),
+        (["eval", "flows.py:options"], "its parameter 'n' has no default, so it is a role"),
+        (["eval", "flows.py:hinted"], "a type in its signature is unknown"),
+        (["eval", "flows.py:vote", "-S", "n=x"], "n='x' is no whole number or none"),
+        (["eval", "flows.py:vote", "-S", "rule=x"], "rule cannot be set from the command line"),
+        (["eval", "exits.py:f"], "SystemExit: 3"),
+        (["solve", " "], "the text is empty"),
+        (["solve", "x", "--trace", "nofolder/y.jsonl"], "No such file"),
         (["lab", "card", "nowhere"], "no checkpoint in nowhere"),
         (["lab", "train", "--out", "x", "--only", "lab-smal"], "did you mean 'lab-small'"),
     ],
@@ -92,6 +137,8 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], told: str, tmp_path: 
     (tmp_path / "bad.jsonl").write_text('{"problem": "p", "answer": "1"}\n{oops\n')
     (tmp_path / "good.jsonl").write_text('{"problem": "p", "answer": "1"}\n')
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "exits.py").write_text("raise SystemExit(3)")
+    (tmp_path / "flows.py").write_text(FLOWS)
     ended = reasonweave(*arguments, cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert told in " ".join(ended.stderr.split())
@@ -143,3 +190,60 @@ def test_ctrl_c_ends_quickly_and_keeps_the_finished_records(tmp_path: Path) -> N
     assert len(lines) > 3
     indices = [json.loads(line)["index"] for line in lines[1:]]
     assert indices == sorted(indices)
+
+
+def test_options_are_read_by_their_annotation_and_written_as_names(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(FLOWS)
+    asked = ["eval", "flows.py:vote", "--limit", "2", "-S", "n=3", "--json", "--no-plot", "--log-dir", "runs"]
+    ended = reasonweave(*asked, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (file,) = (tmp_path / "runs").glob("*/vote.jsonl")
+    head, first, _ = map(json.loads, file.read_text().splitlines())
+    assert head["options"] == {"n": 3, "rule": "majority"}
+    assert first["model_usage"]["lab-small"]["calls"] == 3
+
+
+def test_a_workflow_that_always_fails_says_why_and_exits_with_one(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(FLOWS)
+    ended = reasonweave("eval", "flows.py:breaks", "--limit", "2", "--no-plot", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "breaks: 2 of 2 failed, the first with: ValueError: half a vote" in ended.stdout
+    ended = reasonweave("solve", "x", "--workflow", "flows.py:breaks", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "error: ValueError: half a vote" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_mistake_in_the_second_workflow_keeps_the_first_ones_result(tmp_path: Path) -> None:
+    asked = ["eval", "single", "self-consistency", "--limit", "2", "-S", "n=0", "--no-plot", "--log-dir", "runs"]
+    (tmp_path / "flows.py").write_text(FLOWS.replace("whole(small)", "whole(small, max_tokens=0)"))
+    ended = reasonweave(*asked[:2], "flows.py:vote", *asked[3:5], *asked[7:], cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "max_tokens is 1 or more" in ended.stderr
+    assert "single" in ended.stdout
+
+
+def test_two_workflows_of_one_name_and_two_runs_of_one_second_keep_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "flows.py").write_text(FLOWS)
+    asked = [*COMMAND, "eval", "a/flows.py:vote", "b/flows.py:vote", "--limit", "2", "--no-plot", "--log-dir", "runs"]
+    running = [subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    folders = list((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all({f.name for f in folder.iterdir()} == {"vote.jsonl", "vote-2.jsonl"} for folder in folders)
+
+
+def test_models_of_one_folder_name_are_counted_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(CHECKPOINTS / "lab-small", tmp_path / folder / "model")
+    asked = ["eval", "single", "single-large", "--limit", "2", "--no-plot", "--json"]
+    ended = reasonweave(*asked, "--small", "embedded/a/model", "--large", "embedded/b/model", cwd=tmp_path)
+    first, second = json.loads(ended.stdout)
+    assert set(first["tokens"]) == {"model"}
+    assert set(second["tokens"]) == {"embedded/b/model"}
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert reasonweave("--version", cwd=tmp_path).stdout.strip() == version("reasonweave")

@@ -73,7 +73,7 @@ def test_the_front_drops_what_is_dearer_and_no_better() -> None:
 @pytest.mark.parametrize(("width", "by_model"), [(120, True), (80, False)])
 def test_the_table_fits_the_terminal(width: int, by_model: bool) -> None:
     spent = {name: Usage(900_000, 0, 300_000, 9, 1e12) for name in ("lab-small", "lab-prm", "lab-large")}
-    summary = Summary("weighted-majority", 200, 100, 1, 0, 0, spent, 45.2)
+    summary = Summary("weighted-majority", 200, 100, 1, 0, None, 0, spent, 45.2)
     console = Console(width=width, file=io.StringIO())
     console.print(table([summary], "lab", width))
     told = console.file.getvalue()  # type: ignore[attr-defined]

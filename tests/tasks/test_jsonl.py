@@ -57,7 +57,7 @@ def test_an_empty_or_unreadable_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         JsonlTask(tmp_path / "gone.jsonl").examples()
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match="line 1: not UTF-8"):
         JsonlTask(tmp_path / "bytes.jsonl").examples()
 
 
@@ -71,3 +71,32 @@ def test_real_benchmarks_load_and_their_own_answers_grade_right(name: str) -> No
     for example in found:
         assert example.correct(example.target)
         assert not example.correct(example.target + "7")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"problem": "a", "answer": "1"}\n{"problem": "\xff"}', "line 2: not UTF-8"),
+        (b'{"problem": "a", "answer": ' + b"1" * 5000 + b"}", "line 1: cannot be read"),
+        (b'{"problem": "a", "answer": ' + b"[" * 100_000, "line 1: cannot be read"),
+        (b'{"problem": "a", "answer": "blah #### "}', "line 1: no answer"),
+        (b'{"problem": "a", "answer": NaN}', "line 1: no answer"),
+        (b'{"problem": "\\ud800", "answer": 1}', "line 1: the question holds half a character"),
+        (
+            b'{"id": 1, "problem": "a", "answer": 1}\n\n{"id": 1, "problem": "b", "answer": 1}',
+            "line 3: the id .* of line 1",
+        ),
+    ],
+)
+def test_a_bad_line_is_named_whatever_is_wrong_with_it(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(BadInput, match=told):
+        JsonlTask(tmp_path / "x.jsonl").examples()
+
+
+def test_unicode_line_breaks_marks_and_nulls_are_read(tmp_path: Path) -> None:
+    lines = ["\ufeff" + '{"problem": "a\u2028b\x85c", "answer": null, "target": "90"}', '{"problem": "d", "answer": 2}']
+    (tmp_path / "x.jsonl").write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    first, second = JsonlTask(tmp_path / "x.jsonl", instruction="").examples()
+    assert (first.problem.prompt, first.target) == ("a\u2028b\x85c", "90")
+    assert second.target == "2"
