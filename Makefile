@@ -24,7 +24,7 @@ fix: $(VENV)/.dev  ## what ruff can mend by itself
 bench: $(VENV)/.dev  ## timings; compare in pairs, never across runs
 	$(BIN)/python benchmarks/embedded.py
 
-live: .venv-live/.ready  ## against independent implementations (transformers, vLLM's CPU build)
+live: .venv-live/.ready  ## against an independent implementation (transformers)
 	.venv-live/bin/python -m pytest -m live tests/live
 
 $(VENV)/.made:

@@ -7,8 +7,6 @@ and seed alone, not on what it is batched with, so a run gives the same bytes at
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import math
 import threading
 import time
@@ -19,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
+from reasonweave.orchestrator.models.pick import pick
 from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, spread
-from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Sampling, Score, Token, Usage
+from reasonweave.orchestrator.models.vocabulary import Vocabulary
+from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Score, Token, Usage
 
 BLOCK = 16
 """The prefix cache shares whole blocks of this many tokens."""
@@ -62,44 +61,6 @@ def render_rating(problem: Problem, steps: Sequence[str]) -> str:
         step.replace(STEP_TAG, "").strip() for step in steps
     ]  # a tag in the text would be read as a step of its own
     return f"{chat}<|im_start|>assistant\n" + "".join(text + STEP_TAG for text in texts)
-
-
-class Vocabulary:
-    """A tokenizer.json: text to ids and back, byte by byte, so that a text's tokens can be told apart exactly."""
-
-    def __init__(self, folder: Path, ends: Sequence[int]) -> None:
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.ends = frozenset(ends)
-        special = {i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special}
-        table = _byte_table()
-        self.pieces = [b""] * (max(self.tokenizer.get_vocab().values()) + 1)
-        for text, i in self.tokenizer.get_vocab().items():
-            if i not in special:
-                known = all(c in table for c in text)
-                self.pieces[i] = bytes(table[c] for c in text) if known else text.encode()
-        self._encode = functools.lru_cache(maxsize=8192)(self._encode_now)
-
-    @classmethod
-    def load(cls, folder: Path) -> Vocabulary:
-        """The tokenizer of a checkpoint folder, and the tokens that its configuration says end a text."""
-        config = json.loads((folder / "config.json").read_text())
-        generation = folder / "generation_config.json"
-        chosen = json.loads(generation.read_text()).get("eos_token_id") if generation.exists() else None
-        ends = chosen if chosen is not None else config.get("eos_token_id")
-        return cls(folder, ends if isinstance(ends, list) else [ends])
-
-    def _encode_now(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        return self._encode(text)
-
-
-def _byte_table() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes, read backwards."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 @dataclass(slots=True)
@@ -447,45 +408,6 @@ class Engine:
         job.left -= 1
         if job.left == 0:
             self._answer(job)
-
-
-def pick(
-    logits: F32, samplings: Sequence[Sampling], draws: Sequence[float]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[list[tuple[int, float]]]]:
-    """Choose a token a row: (ids, log-probabilities at temperature 1, top alternatives).
-
-    A row is drawn by inverting its cumulative distribution at its own uniform number; temperature 0 takes the largest
-    logit. top-k, then top-p, cut the distribution after the temperature, as vLLM does.
-    """
-    exact = logits.astype(np.float64)
-    shifted = exact - exact.max(axis=1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    heat = np.array([s.temperature for s in samplings])
-    scaled = shifted / np.where(heat > 0, heat, 1.0)[:, None]
-    weights = np.exp(scaled)
-    for i, sampling in enumerate(samplings):
-        if heat[i] > 0 and (sampling.top_k > 0 or sampling.top_p < 1):
-            weights[i] = _cut(weights[i], sampling.top_k, sampling.top_p)
-    edges = np.cumsum(weights, axis=1)
-    points = np.asarray(draws) * edges[:, -1]
-    drawn = np.minimum((edges <= points[:, None]).sum(axis=1), logits.shape[1] - 1)
-    chosen = np.where(heat > 0, drawn, exact.argmax(axis=1))
-    tops: list[list[tuple[int, float]]] = []
-    for i, sampling in enumerate(samplings):
-        best = np.argsort(-logs[i], kind="stable")[: sampling.top_logprobs] if sampling.top_logprobs else ()
-        tops.append([(int(j), float(logs[i, j])) for j in best])
-    return chosen, logs[np.arange(len(logs)), chosen], tops
-
-
-def _cut(weights: np.ndarray[Any, Any], top_k: int, top_p: float) -> np.ndarray[Any, Any]:
-    """Keep the top_k largest weights (0: all), then the fewest largest that reach top_p of what is left."""
-    order = np.argsort(-weights, kind="stable")
-    keep = order[:top_k] if top_k > 0 else order
-    mass = np.cumsum(weights[keep])
-    keep = keep[: int(np.searchsorted(mass, top_p * mass[-1])) + 1]
-    cut = np.zeros_like(weights)
-    cut[keep] = weights[keep]
-    return cut
 
 
 class EmbeddedModel(Model):

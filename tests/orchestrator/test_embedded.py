@@ -32,7 +32,8 @@ from reasonweave.orchestrator import (
     solve,
 )
 from reasonweave.orchestrator.models import embedded, qwen2
-from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel, pick
+from reasonweave.orchestrator.models.embedded import EmbeddedModel, EmbeddedRewardModel
+from reasonweave.orchestrator.models.pick import pick
 from reasonweave.orchestrator.models.qwen2 import Qwen2, cores, invariant_rows, read_tensors, spread
 from reasonweave.orchestrator.registry import Workflow, names
 from reasonweave.orchestrator.testing import check_model, check_strategy
