@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -22,26 +21,20 @@ from rich.table import Table
 
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, first_of
-from reasonweave.orchestrator.models.base import Model, RewardModel
-from reasonweave.orchestrator.models.spec import open_model
-from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.registry import Workflow, find, names
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
-from reasonweave.tasks.base import Task
 from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.evaluation.summary import Summary, scaled
 from reasonweave.tasks.jsonl import JsonlTask
-from reasonweave.verifiers.judge import UtilityDigit
-from reasonweave.verifiers.prm import ProcessReward
+from reasonweave.tasks.opening import LAB, Models, check_roles, open_task, settings_of, specs_of, where
 
 FIRST = ("single", "self-consistency", "best-of-n")
 """What `eval` compares where no workflow is named."""
-LAB = {"small": "lab/small", "large": "lab/large", "prm": "lab/prm"}
 
 app = typer.Typer(
     name="reasonweave",
@@ -61,6 +54,11 @@ PrmFlag = Annotated[str | None, typer.Option("--prm", help="Model spec of the pr
 RoleFlag = Annotated[
     list[str] | None, typer.Option("--model-role", help="A model for another role.", metavar="ROLE=SPEC")
 ]
+ModelsFlag = Annotated[
+    Path | None,
+    typer.Option("--models", help="A models file: which model plays which role, and where.", metavar="TOML"),
+]
+UpFlag = Annotated[bool, typer.Option("--up", help="Start the servers of the models file around this run.")]
 SetFlag = Annotated[
     list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")
 ]
@@ -69,112 +67,6 @@ BudgetFlag = Annotated[
 ]
 SeedFlag = Annotated[int, typer.Option("--seed", help="Same seed, same result.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-class Models:
-    """The models of a command, opened once a spec and role."""
-
-    def __init__(self, specs: Mapping[str, str]) -> None:
-        self.specs = dict(specs)
-        self._open: dict[str, Model | RewardModel] = {}
-
-    def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
-        """The strategy of a workflow over these models, and the spec of each role that it uses."""
-        parts: dict[str, Any] = {}
-        for role, kind in workflow.roles.items():
-            if role not in self.specs:
-                flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
-                raise BadInput(
-                    f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
-                    f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
-                )
-            parts[role] = self._part(role, kind)
-        try:
-            strategy = workflow.make(**parts, **options)
-        except ReasonweaveError:
-            raise
-        except Exception as error:
-            raise BadInput(
-                f"workflow {workflow.name} cannot be made: {type(error).__name__}: {error}{_where(error)}"
-            ) from error
-        if not isinstance(strategy, Strategy):
-            raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
-        return strategy, {role: self.specs[role] for role in workflow.roles}
-
-    def _part(self, role: str, kind: type) -> Model | Verifier:
-        if role not in self._open:
-            opened = open_model(self.specs[role], role=role)
-            for other, known in self._open.items():
-                if known.name == opened.name and self.specs[other] != self.specs[role]:
-                    opened.name = self.specs[role]  # two folders of one name are two models
-            self._open[role] = opened
-        model = self._open[role]
-        if kind is Verifier:
-            return ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
-        if isinstance(model, RewardModel):
-            raise BadInput(f"role {role!r}: {self.specs[role]} is a reward model; this role generates text")
-        return model
-
-    def warn_of(self, budget: Budget) -> None:
-        """Say it where a limit in money can limit nothing."""
-        limited = [budget, *budget.roles.values()]
-        priced = [m.rates.usd_prompt or m.rates.usd_completion for m in self._open.values()]
-        if any(b.usd is not None for b in limited) and not any(priced):
-            stderr().print("note: no model here has a price, so usd limits nothing", highlight=False)
-
-    async def aclose(self) -> None:
-        for model in self._open.values():
-            await model.aclose()
-
-
-def _specs(task: str, given: Mapping[str, str | None], roles: Sequence[str]) -> dict[str, str]:
-    """Which spec fills which role: the flags, and on the lab task its own models where nothing is said."""
-    specs = dict(LAB) if task == "lab" else {}
-    specs |= {role: spec for role, spec in given.items() if spec}
-    for pair in roles:
-        role, found, spec = pair.partition("=")
-        if not found or not spec:
-            raise BadInput(f"--model-role {pair!r}: write ROLE=SPEC")
-        specs[role] = spec
-    return specs
-
-
-def _known_roles(workflows: Sequence[Workflow], budget: Budget, given: Sequence[str]) -> None:
-    """A role that no workflow has is a typing error, and would limit or name nothing."""
-    known = {role for workflow in workflows for role in workflow.roles}
-    for role in (*budget.roles, *(pair.partition("=")[0] for pair in given)):
-        if role not in known:
-            raise NotFound("role", role, known, hint=f"Those are the roles of {', '.join(w.name for w in workflows)}")
-
-
-def _settings(pairs: Sequence[str], workflows: Sequence[Workflow]) -> list[dict[str, Any]]:
-    """Each workflow's options. A name must be known to one of them at least."""
-    chosen: list[dict[str, Any]] = [{} for _ in workflows]
-    for pair in pairs:
-        name, found, value = pair.partition("=")
-        if not found:
-            raise BadInput(f"-S {pair!r}: write NAME=VALUE")
-        takers = [i for i, workflow in enumerate(workflows) if name in workflow.options]
-        if not takers:
-            raise NotFound("option", name, {option for workflow in workflows for option in workflow.options})
-        for i in takers:
-            chosen[i][name] = workflows[i].option(name, value)
-    return chosen
-
-
-def open_task(name: str, instruction: str | None = None) -> Task:
-    """A registered task, or a JSONL file; `instruction` is added to the file's questions."""
-    path = Path(name)
-    if name.endswith((".jsonl", ".json")) or (path.exists() and not path.is_dir()):
-        if not path.exists() or path.is_dir():
-            raise BadInput(f"task {name!r}: {'that is a folder' if path.is_dir() else 'there is no such file'}")
-        return JsonlTask(path) if instruction is None else JsonlTask(path, instruction)
-    if instruction is not None:
-        raise BadInput(f"--instruction is for JSONL files; task {name} brings its own")
-    task = find("task", name, hint="Or give a .jsonl file with problem/answer lines")()
-    if not isinstance(task, Task):
-        raise BadInput(f"task {name!r} has no examples()")
-    return task
 
 
 @contextmanager
@@ -191,15 +83,28 @@ def _manners() -> Iterator[None]:
         error = first_of(raised)
         if isinstance(error, typer.Exit) or os.environ.get("REASONWEAVE_DEBUG"):
             raise
-        told = str(error) if isinstance(error, ReasonweaveError) else f"{type(error).__name__}: {error}{_where(error)}"
+        told = str(error) if isinstance(error, ReasonweaveError) else f"{type(error).__name__}: {error}{where(error)}"
         stderr().print(f"error: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError | OSError) else 1) from None
 
 
-def _where(error: BaseException) -> str:
-    """The place in the code that raised an error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames and not isinstance(error, OSError) else ""
+@contextmanager
+def _served(models: Path | None, up: bool) -> Iterator[dict[str, Any]]:
+    """The roles of a models file, their servers started for the time of the block where `up` says so."""
+    if models is None:
+        if up:
+            raise BadInput("--up starts the servers of a models file: add --models FILE")
+        yield {}
+    elif up:
+        with _servers().running(models) as served:
+            yield served
+    else:
+        yield _servers().roles_of(models)
+
+
+def _servers() -> Any:
+    """Loaded on use: the HTTP client takes longer to import than everything else."""
+    return importlib.import_module("reasonweave.tasks.servers")
 
 
 def _version(wanted: bool) -> None:
@@ -225,6 +130,8 @@ def eval_(
     large: LargeFlag = None,
     prm: PrmFlag = None,
     model_role: RoleFlag = None,
+    models: ModelsFlag = None,
+    up: UpFlag = False,
     limit: Annotated[int | None, typer.Option(help="The first N problems.", min=1)] = None,
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
@@ -240,12 +147,12 @@ def eval_(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate workflows on a task: a table, a picture, and a record a problem."""
-    with _manners():
+    with _manners(), _served(models, up) as served:
         asyncio.run(
             _evaluate(
                 [Workflow.named(name) for name in dict.fromkeys(workflow or FIRST)],
                 task,
-                Models(_specs(task, {"small": small, "large": large, "prm": prm}, model_role or [])),
+                Models(specs_of(task, {"small": small, "large": large, "prm": prm}, model_role or [], served), served),
                 limit=limit,
                 budget=Budget.parse(budget),
                 seed=seed,
@@ -278,9 +185,9 @@ async def _evaluate(
     display: Display,
     as_json: bool,
 ) -> None:
-    _known_roles(workflows, budget, roles)
+    check_roles(workflows, budget, roles)
     task = open_task(task_name, None if instruction is None else instruction and f"\n\n{instruction}")
-    options = _settings(settings, workflows)
+    options = settings_of(settings, workflows)
     bound = [models.bind(w, o) for w, o in zip(workflows, options, strict=True)]
     models.warn_of(budget)
     examples = task.examples(limit)
@@ -423,6 +330,8 @@ def solve_(
     large: LargeFlag = None,
     prm: PrmFlag = None,
     model_role: RoleFlag = None,
+    models: ModelsFlag = None,
+    up: UpFlag = False,
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
     setting: SetFlag = None,
@@ -430,16 +339,16 @@ def solve_(
     as_json: JsonFlag = False,
 ) -> None:
     """Solve one problem and show the answer, the solution behind it and what it cost."""
-    with _manners():
+    with _manners(), _served(models, up) as served:
         if not problem.strip():
             raise BadInput("there is no problem to solve: the text is empty")
         if any("\ud800" <= char <= "\udfff" for char in problem):
             raise BadInput("the problem's text is not UTF-8")
         found = Workflow.named(workflow)
-        _known_roles([found], Budget.parse(budget), model_role or [])
-        models = Models(_specs("lab", {"small": small, "large": large, "prm": prm}, model_role or []))
-        (options,) = _settings(setting or [], [found])
-        result = asyncio.run(_solve(problem, found, models, options, Budget.parse(budget), seed, trace))
+        check_roles([found], Budget.parse(budget), model_role or [])
+        roles = Models(specs_of("lab", {"small": small, "large": large, "prm": prm}, model_role or [], served), served)
+        (options,) = settings_of(setting or [], [found])
+        result = asyncio.run(_solve(problem, found, roles, options, Budget.parse(budget), seed, trace))
         _show(result, as_json)
 
 
@@ -486,6 +395,46 @@ def _show(result: Result, as_json: bool) -> None:
         print(f"stopped: {result.stopped}")
     for error in result.errors[:1]:
         print(f"error: {error}")
+
+
+ModelsFile = Annotated[Path, typer.Argument(help="A models file (docs/serving.md).", metavar="MODELS.TOML")]
+PythonFlag = Annotated[str | None, typer.Option(help="A Python that has vLLM.", metavar="PATH")]
+
+
+@app.command("up")
+def up_(
+    models: ModelsFile,
+    python: PythonFlag = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the servers.", min=1)] = 900,
+) -> None:
+    """Start vLLM for each role of a models file that has no URL, and wait until all answer."""
+    with _manners():
+        _servers().up(models, python, timeout)
+
+
+@app.command("down")
+def down(models: ModelsFile) -> None:
+    """End the servers that `up` started for a models file."""
+    with _manners():
+        _servers().down(models)
+
+
+@app.command("status")
+def status(models: ModelsFile) -> None:
+    """Show the servers that `up` started for a models file."""
+    with _manners():
+        _servers().status(models)
+
+
+@app.command("doctor")
+def doctor(
+    models: Annotated[Path, typer.Option("--models", help="A models file.", metavar="MODELS.TOML")],
+    up: UpFlag = False,
+) -> None:
+    """Say for each role what works, what will be slower or unavailable, and how to switch it on."""
+    with _manners(), _served(models, up) as served:
+        if _servers().doctor(served):
+            raise typer.Exit(1)
 
 
 class Kind(StrEnum):

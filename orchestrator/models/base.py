@@ -325,8 +325,12 @@ class RewardModel(_Door, ABC):
         """Prompt tokens of a candidate: exact, or an upper bound. The default counts UTF-8 bytes, and 16 a step."""
         return len(problem.prompt.encode()) + sum(len(step.encode()) + 16 for step in steps) + 64
 
-    async def _prepare(self, asked: Sequence[tuple[Problem, Sequence[str]]], session: int) -> None:
+    async def _prepare(self, asked: Sequence[tuple[Problem, tuple[str, ...]]], session: int) -> None:
         """Called before `count`, for backends that must ask somebody to count. Costs no tokens."""
+
+    def _worst(self, rating: Rating) -> Usage:
+        """The most that a rating may cost; for backends that make several requests of it."""
+        return self.rates.worst(prompt=rating.prompt, completion=0)
 
     @abstractmethod
     async def _rate(self, ratings: Sequence[Rating]) -> list[tuple[Score, Usage]]:
@@ -372,7 +376,7 @@ class RewardModel(_Door, ABC):
         except Late:
             raise _late(run) from None
         ratings = [Rating(p, steps, self.count(p, steps), session, ledger.deadline) for p, steps in asked]
-        worst = [self.rates.worst(prompt=rating.prompt, completion=0) for rating in ratings]
+        worst = [self._worst(rating) for rating in ratings]
         together = Usage.total(worst)
         while ledger.waits(self.role, together):
             await _until(ledger.deadline, ledger.freed())

@@ -1,0 +1,502 @@
+"""Models behind an OpenAI-compatible server, vLLM first.
+
+With a server that tokenizes (vLLM), a chat is rendered once a problem, through the server, and generation goes through
+`/v1/completions` on token ids: what a model has written is continued on the very ids it wrote, prompts are counted
+exactly before a call, and step delimiters stay in the text. Any other server is asked for chat completions, which serve
+whole answers only: a chat cannot be continued in the middle of an assistant's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from reasonweave.orchestrator.budget import Rates
+from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
+from reasonweave.orchestrator.models.base import Model, Request
+from reasonweave.orchestrator.models.endpoint import Again, Endpoint, OutOfBudget, Replica, Transient, headers
+from reasonweave.orchestrator.types import Completion, Context, FinishReason, Message, Sampling, Token, Usage
+
+Ids = tuple[int, ...]
+
+SALT = uuid4().hex[:12]
+"""Sets this process's prefix-cache salts apart from those of others."""
+TEMPLATE = 64
+"""Tokens that a chat template may add before it has been seen, on top of 16 a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server can do, as far as it tells without being asked for tokens."""
+
+    model: str
+    served: tuple[str, ...]
+    version: str | None
+    paths: frozenset[str]
+    fields: frozenset[str]
+    """Fields that `/v1/completions` knows."""
+    context_length: int | None
+    whole_pieces: bool = False
+    """Whether a text's pieces, tokenized one by one, are the text tokenized: true of byte-level tokenizers."""
+
+    @property
+    def completions(self) -> bool:
+        """Can this server be driven token by token: rendering, tokenizing and completing?"""
+        return {"/tokenize", "/v1/completions"} <= self.paths
+
+
+async def probe(endpoint: Endpoint, name: str | None) -> Abilities:
+    """Ask a server what it is. Raises `NotFound` where it serves other models only, `ModelError` where it cannot be reached."""
+    listed = await endpoint.call("/v1/models", attempts=3)
+    entries = {str(e["id"]): e for e in listed.get("data", []) if isinstance(e, dict) and "id" in e}
+    if name and entries and name not in entries:
+        raise NotFound("model", name, entries, hint=f"That is what {endpoint} serves")
+    model = name or next(iter(entries), "")
+    schema = await _optional(endpoint, "/openapi.json") or {}
+    version = (await _optional(endpoint, "/version") or {}).get("version")
+    fields = schema.get("components", {}).get("schemas", {}).get("CompletionRequest", {}).get("properties", {})
+    found = Abilities(
+        model=model,
+        served=tuple(entries),
+        version=version if isinstance(version, str) else None,
+        paths=frozenset(schema.get("paths", {})),
+        fields=frozenset(fields),
+        context_length=entries.get(model, {}).get("max_model_len"),
+    )
+    if not found.completions:
+        return found
+    shown = await endpoint.call(
+        "/tokenize", {"model": model, "prompt": "a b", "add_special_tokens": False, "return_token_strs": True}
+    )
+    spaced = any("\u2581" in str(piece) for piece in shown.get("token_strs") or ["\u2581"])
+    return Abilities(**{**_fields(found), "whole_pieces": not spaced})
+
+
+def _fields(abilities: Abilities) -> dict[str, Any]:
+    return {name: getattr(abilities, name) for name in Abilities.__dataclass_fields__}
+
+
+async def _optional(endpoint: Endpoint, path: str) -> Any:
+    try:
+        return await endpoint.call(path, attempts=1)
+    except ModelError:
+        return None
+
+
+class Texts:
+    """Token ids of the texts that a server has seen, so that each is rendered and tokenized once.
+
+    What a model wrote is remembered with the ids it wrote; a text that goes on from a known one is tokenized from there.
+    """
+
+    def __init__(self, endpoint: Endpoint, template: dict[str, Any]) -> None:
+        self.endpoint, self.template = endpoint, template
+        self._known: dict[tuple[Message, ...], dict[str, Ids]] = {}
+        self._rendered: dict[tuple[Message, ...], str] = {}
+        self._users: dict[int, set[tuple[Message, ...]]] = {}
+
+    def ids(self, context: Context) -> Ids | None:
+        return self._known.get(context.messages, {}).get(context.prefix)
+
+    def remember(self, context: Context, written: str, ids: Ids) -> None:
+        self._known.setdefault(context.messages, {})[context.prefix + written] = ids
+
+    def use(self, session: int, contexts: Iterable[Context]) -> None:
+        """Note which chats a session needs; `forget` drops those that no session needs any more."""
+        self._users.setdefault(session, set()).update(context.messages for context in contexts)
+
+    def forget(self, session: int) -> None:
+        dropped = self._users.pop(session, set())
+        for messages in dropped - set().union(*self._users.values()):
+            self._known.pop(messages, None)
+            self._rendered.pop(messages, None)
+
+    async def learn(self, contexts: Iterable[Context], able: Abilities, session: str) -> None:
+        """Find the ids of contexts that are not known yet: at most two requests each, all at the same time."""
+        missing = {context for context in contexts if self.ids(context) is None}
+        heads = {Context(context.messages) for context in missing}
+        await _all(self._render(head, able, session) for head in heads if self.ids(head) is None)
+        await _all(self._extend(context, able, session) for context in missing if self.ids(context) is None)
+
+    async def _render(self, head: Context, able: Abilities, session: str) -> None:
+        body = {
+            "model": able.model,
+            "messages": [{"role": m.role, "content": m.content} for m in head.messages],
+            "add_generation_prompt": True,
+            **({"chat_template_kwargs": self.template} if self.template else {}),
+        }
+        answer = await self.endpoint.call("/tokenize", body, session=session)
+        self.remember(head, "", tuple(answer["tokens"]))
+
+    async def _extend(self, context: Context, able: Abilities, session: str) -> None:
+        known = self._known[context.messages]
+        if able.whole_pieces:
+            start = max((text for text in known if context.prefix.startswith(text)), key=len)
+            rest = await self._tokenize(context.prefix[len(start) :], able, session)
+            self.remember(context, "", known[start] + rest)
+            return
+        if context.messages not in self._rendered:
+            body = {"model": able.model, "tokens": list(known[""])}
+            answer = await self.endpoint.call("/detokenize", body, session=session)
+            self._rendered[context.messages] = answer["prompt"]
+        self.remember(
+            context, "", await self._tokenize(self._rendered[context.messages] + context.prefix, able, session)
+        )
+
+    async def _tokenize(self, text: str, able: Abilities, session: str) -> Ids:
+        body = {"model": able.model, "prompt": text, "add_special_tokens": False}
+        return tuple((await self.endpoint.call("/tokenize", body, session=session))["tokens"])
+
+
+async def _all(work: Iterable[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
+
+
+class ServerModel(Model):
+    """A model behind an OpenAI-compatible server.
+
+    `name` is what the server calls it (None: whatever it serves). `rates` prices its tokens (`Rates(active=…)` for
+    FLOPs). `template` goes to the chat template (`{"enable_thinking": False}`). `salt` keeps one run's prefix cache from
+    another's, so that what a run is charged does not depend on what ran before it; `priority` is the server's, lower
+    first. With a `seconds` budget answers are streamed, so that a late one is cut and not lost.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        endpoint: Endpoint,
+        *,
+        role: str | None = None,
+        rates: Rates | None = None,
+        template: dict[str, Any] | None = None,
+        salt: bool = True,
+        priority: int | None = None,
+        max_tokens_field: str = "max_tokens",
+    ) -> None:
+        super().__init__(name or str(endpoint), role=role, rates=rates)
+        self.served, self.endpoint = name, endpoint
+        self.salt, self.priority, self.max_tokens_field = salt, priority, max_tokens_field
+        self.texts = Texts(endpoint, template or {})
+        self.able: Abilities | None = None
+
+    async def abilities(self) -> Abilities:
+        """What the server can do; asked once."""
+        if self.able is None:
+            async with self.endpoint.bound().lock:
+                if self.able is None:
+                    self.able = await probe(self.endpoint, self.served)
+                    self.context_length = self.able.context_length
+        return self.able
+
+    def count(self, context: Context) -> int:
+        ids = self.texts.ids(context)
+        return len(ids) if ids is not None else super().count(context) + TEMPLATE
+
+    def forget(self, session: int) -> None:
+        self.texts.forget(session)
+
+    async def aclose(self) -> None:
+        await self.endpoint.aclose()
+
+    async def _prepare(self, contexts: Sequence[Context], session: int) -> None:
+        able = await self.abilities()
+        if able.completions:
+            self.texts.use(session, contexts)
+            await self.texts.learn(contexts, able, session_label(session))
+        elif any(context.prefix for context in contexts):
+            raise BadInput(
+                f"{self.name}: {self.endpoint} offers chat completions only, and a chat cannot be continued in the middle "
+                "of a turn, so steps cannot be sampled from it; use a workflow of whole answers, or a vLLM server"
+            )
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        able = await self.abilities()
+        alike: dict[object, list[int]] = {}
+        for i, request in enumerate(requests):
+            alone = request.deadline is not None  # a stream each, so that each can be cut by itself
+            alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
+        answers: dict[int, Completion] = {}
+
+        async def serve(group: list[int]) -> None:
+            part = [requests[i] for i in group]
+            answers.update(zip(group, await self._together(part, able), strict=True))
+
+        await _all(serve(group) for group in alike.values())
+        return [answers[i] for i in range(len(requests))]
+
+    async def _together(self, requests: Sequence[Request], able: Abilities) -> list[Completion]:
+        """Requests with one context, in one call. One that fails for good takes no others with it."""
+        first = requests[0]
+        if able.context_length is not None and first.prompt >= able.context_length:
+            told = f"{self.name}: the prompt's {first.prompt} tokens fill the context of {able.context_length}"
+            return [Completion("", "error", Usage(calls=1), error=told) for _ in requests]
+
+        def again(spent: Usage | None) -> bool:
+            granted = [request.meter.retry(spent) for request in requests]
+            return all(granted)
+
+        try:
+            if able.completions:
+                if self.texts.ids(first.context) is None:  # another run let go of this chat
+                    await self.texts.learn([first.context], able, session_label(first.session))
+                if first.deadline is not None:
+                    return [await self._stream(first, able, again)]
+                return await self._complete(requests, able, again)
+            return await self._chat(requests, able, again)
+        except OutOfBudget:
+            return [Completion("", "budget") for _ in requests]
+        except ModelError as error:
+            charge = [r.meter.usage or self.rates.worst(prompt=r.prompt, completion=r.max_tokens) for r in requests]
+            return [Completion("", "error", c, error=f"{self.name}: {error}") for c in charge]
+
+    # Completions on token ids.
+
+    def _body(self, request: Request, able: Abilities, n: int) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": able.model,
+            "prompt": list(self.texts.ids(request.context) or ()),
+            "max_tokens": request.max_tokens,
+            "n": n,
+            "logprobs": sampling.top_logprobs,
+            "include_stop_str_in_output": True,
+            "return_token_ids": True,
+            "add_special_tokens": False,
+            "cache_salt": f"{SALT}-{request.session}" if self.salt else None,
+            "session_id": session_label(request.session),
+            "priority": self.priority,
+            "top_k": sampling.top_k or None,
+            **_common(request),
+        }
+        known = able.fields or frozenset(body)
+        return {name: value for name, value in body.items() if value is not None and name in known}
+
+    async def _complete(self, requests: Sequence[Request], able: Abilities, again: Again) -> list[Completion]:
+        first = requests[0]
+        answer = await self.endpoint.call(
+            "/v1/completions",
+            self._body(first, able, len(requests)),
+            session=session_label(first.session),
+            deadline=first.deadline,
+            again=again,
+        )
+        choices = _choices(answer, len(requests))
+        prompt, cached, completion = _counts(answer)
+        length = len(self.texts.ids(first.context) or ()) if prompt is None else prompt
+        completions = []
+        for i, (request, choice) in enumerate(zip(requests, choices, strict=True)):
+            ids = choice.get("token_ids")
+            written = len(ids) if ids else completion if len(requests) == 1 else None
+            usage = self.rates.price(
+                prompt=length,
+                cached=min(length, cached) if i == 0 else length,
+                completion=request.max_tokens if written is None else min(written, request.max_tokens),
+            )
+            completions.append(self._read(request, choice, usage, ids))
+        return completions
+
+    def _read(self, request: Request, choice: dict[str, Any], usage: Usage, ids: Sequence[int] | None) -> Completion:
+        text = str(choice.get("text") or "")
+        tokens = _tokens(choice.get("logprobs"), request.sampling.top_logprobs)
+        reason = _reason(choice)
+        if reason == "error":
+            return Completion("", "error", usage, error=f"{self.name}: ended with {choice.get('finish_reason')!r}")
+        known = self.texts.ids(request.context)
+        if ids and known is not None and reason != "eos" and "".join(t.text for t in tokens) == text:
+            self.texts.remember(request.context, text, (*known, *ids))
+        return Completion(text, reason, usage, tokens)
+
+    async def _stream(self, request: Request, able: Abilities, again: Again) -> Completion:
+        """One request in pieces, until its own end or the deadline."""
+        body = self._body(request, able, 1) | {"stream": True}
+        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+        prompt = len(self.texts.ids(request.context) or ())
+
+        async def once(replica: Replica) -> Completion:
+            gathered, ids = _Gathered(), list[int]()
+            late = False
+            try:
+                async with asyncio.timeout(_left(request.deadline)):
+                    async with replica.stream(
+                        "/v1/completions", body, headers(session_label(request.session)), self.endpoint.timeout
+                    ) as pieces:
+                        async for piece in pieces:
+                            gathered.add(piece)
+                            for choice in piece.get("choices") or ():
+                                ids += choice.get("token_ids") or ()
+                            _, cached, completion = _counts(piece)
+                            count = min(max(completion or 0, len(ids)), request.max_tokens)
+                            request.meter.usage = self.rates.price(
+                                prompt=prompt, cached=min(cached, prompt), completion=count
+                            )
+            except TimeoutError:
+                late = True
+            except Transient as error:
+                raise Transient(str(error), spent=request.meter.usage or error.spent, after=error.after) from error
+            usage = request.meter.usage or self.rates.price(prompt=prompt, completion=0)
+            if not late and gathered.choice.get("finish_reason") is None:
+                raise Transient("the stream ended in the middle", spent=request.meter.usage)
+            answer = self._read(request, gathered.choice | {"finish_reason": "length"}, usage, ids) if late else None
+            if answer is not None:
+                return Completion(answer.text, "budget", usage, answer.tokens)
+            return self._read(request, gathered.choice, usage, ids)
+
+        return await self.endpoint.attempt(
+            once, session=session_label(request.session), deadline=request.deadline, again=again
+        )
+
+    # Chat completions, where there is nothing better.
+
+    async def _chat(self, requests: Sequence[Request], able: Abilities, again: Again) -> list[Completion]:
+        first = requests[0]
+        body: dict[str, Any] = {
+            "model": able.model,
+            "messages": [{"role": m.role, "content": m.content} for m in first.context.messages],
+            self.max_tokens_field: first.max_tokens,
+            "n": len(requests),
+            **_common(first),
+        }
+        if first.sampling.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": first.sampling.top_logprobs}
+        answer = await self.endpoint.call(
+            "/v1/chat/completions", body, session=session_label(first.session), deadline=first.deadline, again=again
+        )
+        choices = _choices(answer, len(requests))
+        prompt, cached, completion = _counts(answer)
+        completions = []
+        for i, (request, choice) in enumerate(zip(requests, choices, strict=True)):
+            message = choice.get("message") or {}
+            reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
+            text = (f"<think>{reasoning}</think>\n\n" if reasoning else "") + str(message.get("content") or "")
+            tokens = _chat_tokens(choice.get("logprobs"))
+            share = None if completion is None else completion // len(requests) + (i < completion % len(requests))
+            usage = self.rates.price(
+                prompt=request.prompt if prompt is None else min(prompt, request.prompt),
+                cached=min(cached, prompt or 0),
+                completion=min(request.max_tokens, request.max_tokens if share is None else share),
+            )
+            reason = _reason(choice)
+            error = f"{self.name}: ended with {choice.get('finish_reason')!r}" if reason == "error" else None
+            completions.append(Completion(text, reason, usage, tokens, error=error))
+        return completions
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The pieces of a streamed choice, put together."""
+
+    choice: dict[str, Any] = field(default_factory=lambda: {"text": "", "logprobs": None})
+
+    def add(self, piece: Any) -> None:
+        for choice in piece.get("choices") or ():
+            self.choice["text"] += choice.get("text") or ""
+            if told := choice.get("logprobs"):
+                kept = self.choice["logprobs"] = self.choice["logprobs"] or {}
+                for name in ("tokens", "token_logprobs", "top_logprobs"):
+                    kept[name] = [*kept.get(name, []), *(told.get(name) or [])]
+            for name in ("finish_reason", "stop_reason"):
+                if choice.get(name) is not None:
+                    self.choice[name] = choice[name]
+
+
+def session_label(session: int) -> str:
+    """What a run is called towards routers and caches."""
+    return f"{SALT}-{session}"
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _common(request: Request) -> dict[str, Any]:
+    sampling: Sampling = request.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": request.seed,
+        **({"stop": list(sampling.stop)} if sampling.stop else {}),
+    }
+
+
+def _choices(answer: Any, n: int) -> list[dict[str, Any]]:
+    """The choices in the order of their index. Raises `ModelError` for an answer that is none."""
+    found = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or len(found) != n:
+        raise ModelError(f"answered with {len(found) if isinstance(found, list) else 'no'} choices of {n}")
+    return sorted(found, key=lambda choice: choice.get("index", 0))
+
+
+def _counts(answer: Any) -> tuple[int | None, int, int | None]:
+    """Prompt, cached and completion tokens as the server counts them; None where it does not say."""
+    usage = (answer.get("usage") if isinstance(answer, dict) else None) or {}
+    details = usage.get("prompt_tokens_details") or {}
+    return usage.get("prompt_tokens"), int(details.get("cached_tokens") or 0), usage.get("completion_tokens")
+
+
+def _reason(choice: dict[str, Any]) -> FinishReason:
+    """vLLM says in `stop_reason` which stop string or token it was; without one, `stop` is the model's own end."""
+    match choice.get("finish_reason"):
+        case "stop":
+            return "stop" if isinstance(choice.get("stop_reason"), str) else "eos"
+        case "length":
+            return "length"
+        case _:
+            return "error"
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _tokens(told: Any, top: int) -> tuple[Token, ...]:
+    if not told or not told.get("tokens"):
+        return ()
+    logprobs = told.get("token_logprobs") or [None] * len(told["tokens"])
+    tops = told.get("top_logprobs") or [None] * len(told["tokens"])
+    made = []
+    for text, logprob, alternatives in zip(told["tokens"], logprobs, tops, strict=False):
+        known = [(t, lp) for t, raw in (alternatives or {}).items() if (lp := _finite(raw)) is not None]
+        best = tuple(sorted(known, key=lambda pair: -pair[1])[:top])
+        made.append(Token(text, _finite(logprob), best))
+    return tuple(made)
+
+
+def _chat_tokens(told: Any) -> tuple[Token, ...]:
+    return tuple(
+        Token(
+            entry.get("token", ""),
+            _finite(entry.get("logprob")),
+            tuple(
+                (t.get("token", ""), lp)
+                for t in entry.get("top_logprobs") or ()
+                if (lp := _finite(t.get("logprob"))) is not None
+            ),
+        )
+        for entry in (told or {}).get("content") or ()
+    )
+
+
+def vllm(name: str, *, role: str | None = None) -> ServerModel:
+    """The provider `vllm`: `vllm/NAME@URL`, several replicas separated by commas; key from `VLLM_API_KEY`."""
+    served, at, urls = name.rpartition("@")
+    if not at or not all(url.startswith(("http://", "https://")) for url in urls.split(",")):
+        raise BadInput(f"vllm/{name}: write vllm/NAME@http://HOST:PORT/v1 (replicas: more URLs after commas)")
+    return ServerModel(
+        served or None, Endpoint(urls.split(","), key=os.environ.get("VLLM_API_KEY", "EMPTY")), role=role
+    )
+
+
+def openai(name: str, *, role: str | None = None) -> ServerModel:
+    """The provider `openai`: any server at `OPENAI_BASE_URL` (default: OpenAI's own), with `OPENAI_API_KEY`."""
+    url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+    if not (key := os.environ.get("OPENAI_API_KEY")):
+        raise BadInput(f"openai/{name}: set OPENAI_API_KEY (and OPENAI_BASE_URL for another server than OpenAI's)")
+    return ServerModel(name, Endpoint([url], key=key), role=role, max_tokens_field="max_completion_tokens")

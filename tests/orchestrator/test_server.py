@@ -1,0 +1,430 @@
+"""The server backend against a real HTTP server that misbehaves on demand: nothing hangs, sinks a population or
+overspends."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from misbehaving import Fault, Misbehaving, reset, serving, stall, status, truncated
+
+from reasonweave.orchestrator import (
+    BadInput,
+    Budget,
+    Candidate,
+    Completion,
+    Context,
+    Ledger,
+    NotFound,
+    Problem,
+    Run,
+    Sampling,
+    Step,
+    Usage,
+    solve,
+)
+from reasonweave.orchestrator._sync import wait
+from reasonweave.orchestrator.models.endpoint import Endpoint, Throttle
+from reasonweave.orchestrator.models.reward_server import ServerRewardModel, StepTags
+from reasonweave.orchestrator.models.server import ServerModel
+from reasonweave.orchestrator.testing import check_model
+from reasonweave.strategies import Sample, self_consistency, single
+
+CONTEXT = Context(Problem("What is 1 + 1?").messages)
+RENDERED = "<user>What is 1 + 1?\n<assistant>"
+
+
+@pytest.fixture
+def server() -> Iterator[Misbehaving]:
+    with serving(Misbehaving()) as running:
+        yield running
+
+
+OPENED: list[ServerModel] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what `solve` opened on the background loop."""
+    yield
+    for served in OPENED:
+        wait(served.aclose())
+    OPENED.clear()
+
+
+def model(server: Misbehaving, **options: Any) -> ServerModel:
+    settings = {"attempts": 3, "timeout": 5.0} | options
+    OPENED.append(ServerModel("tiny", Endpoint([server.url], **settings)))
+    return OPENED[-1]
+
+
+def ask(
+    served: ServerModel,
+    n: int = 1,
+    *,
+    run: Run | None = None,
+    seconds: float | None = None,
+    context: Context = CONTEXT,
+    **sampling: Any,
+) -> list[Completion]:
+    chosen = Sampling(**({"max_tokens": 100} | sampling))
+
+    async def once() -> list[Completion]:
+        try:
+            if seconds is not None:
+                await served.abilities()  # connecting is not what these tests time
+            where = run or Run(1, ledger=Ledger(Budget(seconds=seconds)))
+            return await served.generate([context] * n, where, sampling=chosen)
+        finally:
+            await served.aclose()
+
+    return asyncio.run(asyncio.wait_for(once(), 20))
+
+
+# What is asked, and what is made of the answer.
+
+
+def test_it_keeps_a_models_promises(server: Misbehaving) -> None:
+    check_model(model(server))
+
+
+def test_a_prompt_is_rendered_once_and_equal_prompts_are_one_request(server: Misbehaving) -> None:
+    answers = ask(model(server), n=4)
+    (body,) = server.generations()
+    assert "".join(map(chr, body["prompt"])) == RENDERED
+    assert (body["n"], body["seed"]) == (4, Run(1).seed(0))
+    assert [path for path, _, _ in server.asked].count("/tokenize") == 2  # the chat, and a look at the tokenizer
+    assert {a.text for a in answers} == {server.reply}
+    usages = [a.usage for a in answers]
+    assert [u.cached for u in usages] == [0, *[len(RENDERED)] * 3]
+    assert all(u.prompt == len(RENDERED) and u.completion == len(server.reply) for u in usages)
+
+
+def test_steps_go_on_from_the_very_ids_that_were_written(server: Misbehaving) -> None:
+    served = model(server)
+
+    async def two() -> None:
+        run = Run(1)
+        policy = Sample(served)
+        (first,) = await policy.extend([Candidate(Problem("What is 1 + 1?"))], run.child(1))
+        assert first.text.endswith("\n\n")
+        await policy.extend([first], run.child(2))
+        await served.aclose()
+
+    asyncio.run(two())
+    first, second = server.generations()
+    assert "".join(map(chr, second["prompt"])) == RENDERED + "A: 1 + 1 = 2\n\n"
+    assert [path for path, _, _ in server.asked].count("/tokenize") == 2  # none for the second step
+    assert first["stop"] == ["\n\n"]
+    assert first["cache_salt"] == second["cache_salt"]
+    sessions = {headers["x-session-id"] for path, _, headers in server.asked if path == "/v1/completions"}
+    assert len(sessions) == 1
+
+
+def test_the_text_of_another_author_is_tokenized_from_where_it_is_known(server: Misbehaving) -> None:
+    ask(model(server), context=Context(CONTEXT.messages, "other words"))
+    assert [body["prompt"] for path, body, _ in server.asked if path == "/tokenize" and "prompt" in body][
+        -1
+    ] == "other words"
+    (body,) = server.generations()
+    assert "".join(map(chr, body["prompt"])) == RENDERED + "other words"
+
+
+def test_finish_reasons_tell_a_stop_from_an_end_and_a_length(server: Misbehaving) -> None:
+    served = model(server)
+    assert ask(served)[0].finish_reason == "eos"
+    assert ask(served, stop=("\n\n",))[0].finish_reason == "stop"
+    assert ask(served, max_tokens=3)[0].finish_reason == "length"
+
+
+def test_a_prompt_that_fills_the_context_is_not_sent(server: Misbehaving) -> None:
+    (answer,) = ask(model(server), context=Context(Problem("x" * 500).messages))
+    assert answer.finish_reason == "error"
+    assert "fill the context of 400" in str(answer.error)
+    assert server.generations() == []
+
+
+def test_a_wrong_model_name_names_what_is_served(server: Misbehaving) -> None:
+    with pytest.raises(NotFound, match="no model 'tinny'; did you mean 'tiny'"):
+        ask(ServerModel("tinny", Endpoint([server.url])))
+
+
+@pytest.mark.parametrize("logprob", [math.nan, None, math.inf])
+def test_broken_logprobs_are_missing_ones(server: Misbehaving, logprob: float | None) -> None:
+    def broken(answer: dict[str, Any]) -> dict[str, Any]:
+        told = answer["choices"][0]["logprobs"]
+        told["token_logprobs"][0] = logprob
+        told["top_logprobs"][0] = {"2": logprob}
+        return answer
+
+    server.change = broken
+    (answer,) = ask(model(server), top_logprobs=5)
+    assert answer.tokens[0].logprob is None
+    assert answer.tokens[0].top == ()
+    assert answer.logprob is None
+
+
+def test_an_answer_without_logprobs_or_usage_is_charged_by_its_tokens(server: Misbehaving) -> None:
+    def bare(answer: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "choices": [
+                {"text": c["text"], "finish_reason": "stop", "token_ids": c["token_ids"]} for c in answer["choices"]
+            ]
+        }
+
+    server.change = bare
+    (answer,) = ask(model(server))
+    assert answer.usage == Usage(prompt=len(RENDERED), completion=len(server.reply), calls=1)
+
+
+def test_an_answer_that_does_not_say_what_it_cost_is_charged_in_full(server: Misbehaving) -> None:
+    server.change = lambda answer: {"choices": [{"text": "hi", "finish_reason": "stop"}]}
+    (answer,) = ask(model(server), max_tokens=30)
+    assert answer.usage.completion == 30
+
+
+# Faults. Each is given once, then the server behaves: the answer comes, and the attempt is charged.
+
+
+@pytest.mark.parametrize(
+    ("fault", "free"),
+    [
+        (status("429 Too Many Requests", after=0.2), True),
+        (status("503 Service Unavailable"), True),
+        (status("500 Internal Server Error"), False),
+        (status("408 Request Timeout"), False),
+        (reset, False),
+        (truncated, False),
+    ],
+)
+def test_a_passing_fault_is_retried_and_charged(server: Misbehaving, fault: Fault, free: bool) -> None:
+    server.faults = [fault]
+    run = Run(1, ledger=Ledger(Budget(tokens=10_000)))
+    (answer,) = ask(model(server), run=run)
+    assert answer.text == server.reply
+    assert answer.lost == Usage(prompt=0 if free else len(RENDERED), completion=0 if free else 100, calls=1)
+    assert run.ledger.spent == answer.usage
+    assert not run.ledger.busy
+
+
+def test_retry_after_is_honoured(server: Misbehaving) -> None:
+    server.faults = [status("429 Too Many Requests", after=1.2)]
+    began = time.monotonic()
+    ask(model(server))
+    assert time.monotonic() - began >= 1.2
+
+
+@pytest.mark.parametrize("fault", [status("500 Oh"), reset, truncated, status("429 No")])
+def test_a_lasting_fault_fails_the_request_after_three_attempts(server: Misbehaving, fault: Fault) -> None:
+    server.always = fault
+    (answer,) = ask(model(server))
+    assert answer.finish_reason == "error"
+    assert "tried 3 times" in str(answer.error)
+    assert len(server.generations()) == 3
+
+
+def test_a_refusal_for_good_is_not_retried(server: Misbehaving) -> None:
+    server.always = status("400 Bad Request", said="logprobs above the server's limit")
+    (answer,) = ask(model(server))
+    assert "logprobs above the server's limit" in str(answer.error)
+    assert len(server.generations()) == 1
+
+
+def test_a_stall_ends_with_the_attempts_timeout(server: Misbehaving) -> None:
+    server.faults = [stall]
+    began = time.monotonic()
+    (answer,) = ask(model(server, timeout=0.5))
+    assert answer.text == server.reply
+    assert time.monotonic() - began < 5
+
+
+def test_a_stall_ends_with_the_runs_time(server: Misbehaving) -> None:
+    server.always = stall
+    began = time.monotonic()
+    (answer,) = ask(model(server), seconds=1.0)
+    assert answer.finish_reason == "budget"
+    assert time.monotonic() - began < 10
+
+
+def test_nobody_there_says_so(server: Misbehaving) -> None:
+    served = ServerModel("tiny", Endpoint(["http://127.0.0.1:9"], attempts=2))
+    (answer,) = ask(served)
+    assert "cannot reach http://127.0.0.1:9" in str(answer.error)
+    assert answer.usage == Usage()
+
+
+@pytest.mark.parametrize("tokens", [60, 130, 150, 200, 280, 400])
+def test_a_storm_never_overspends(server: Misbehaving, tokens: int) -> None:
+    server.faults = [reset, status("500 Oh"), truncated]
+    result = solve("What is 1 + 1?", self_consistency(model(server), n=3, max_tokens=60), budget=Budget(tokens=tokens))
+    assert result.tokens <= tokens
+
+
+def test_one_request_that_fails_loses_its_own_candidate(server: Misbehaving) -> None:
+    served = model(server, attempts=1)
+    server.faults = [reset]
+    contexts = [Context(Problem(f"What is 1 + {i}?").messages) for i in range(4)]
+
+    async def once() -> list[Completion]:
+        try:
+            return await served.generate(contexts, Run(1), sampling=Sampling(max_tokens=50))
+        finally:
+            await served.aclose()
+
+    reasons = sorted(c.finish_reason for c in asyncio.run(once()))
+    assert reasons == ["eos", "eos", "eos", "error"]
+
+
+# Time, streams and cancelling.
+
+
+def test_a_late_answer_is_cut_and_charged_for_what_came(server: Misbehaving) -> None:
+    server.latency = 1.0  # and a tenth of that a token
+    (answer,) = ask(model(server), seconds=3.0)
+    assert answer.finish_reason == "budget"
+    assert server.reply.startswith(answer.text)
+    assert 0 < len(answer.text) < len(server.reply)
+    assert answer.usage.completion == len(answer.text)
+
+
+def test_a_stream_in_time_is_a_whole_answer(server: Misbehaving) -> None:
+    (answer,) = ask(model(server), seconds=30)
+    assert (answer.text, answer.finish_reason) == (server.reply, "eos")
+    assert answer.usage.completion == len(server.reply)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_cancelling_half_of_hundreds_leaks_nothing(server: Misbehaving, host: str) -> None:
+    server.latency, server.host = 0.5, host
+    served = model(server, connections=64)
+
+    async def storm() -> int:
+        run = Run(1, ledger=Ledger())
+        await served.abilities()
+
+        async def one(i: int) -> list[Completion]:
+            context = Context(Problem(f"{i}").messages)
+            return await served.generate([context], run.child(i), sampling=Sampling(max_tokens=20))
+
+        tasks = [asyncio.create_task(one(i)) for i in range(300)]
+        await asyncio.sleep(0.7)
+        for task in tasks[::2]:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        (replica,) = served.endpoint.bound().replicas
+        assert replica.throttle.busy == 0
+        assert not run.ledger.busy
+        await served.aclose()
+        return sum(isinstance(each, list) for each in ended)
+
+    finished = asyncio.run(asyncio.wait_for(storm(), 60))
+    assert finished >= 150
+    assert server.most <= 64
+    began = time.monotonic()
+    while server.connections and time.monotonic() - began < 5:
+        time.sleep(0.05)
+    assert server.connections == 0
+
+
+def test_the_throttle_halves_once_a_burst_and_recovers() -> None:
+    async def play() -> None:
+        throttle = Throttle(16)
+        for _ in range(5):
+            throttle.turned_away()
+        assert throttle.limit == 8
+        for _ in range(200):
+            throttle.served()
+        assert throttle.limit == 16
+
+    asyncio.run(play())
+
+
+def test_a_busy_server_gets_fewer_requests_at_once(server: Misbehaving) -> None:
+    server.latency = 0.05
+    server.faults = [status("429 No", after=0.01) for _ in range(8)]
+    served = model(server, connections=16, attempts=20)
+
+    async def storm() -> float:
+        contexts = [Context(Problem(f"{i}").messages) for i in range(24)]
+        answers = await served.generate(contexts, Run(1), sampling=Sampling(max_tokens=20))
+        assert all(a.finish_reason in ("length", "eos") for a in answers)
+        (replica,) = served.endpoint.bound().replicas
+        limit = replica.throttle.limit
+        await served.aclose()
+        return limit
+
+    assert asyncio.run(asyncio.wait_for(storm(), 60)) < 16
+
+
+def test_a_problem_stays_on_its_replica_and_moves_when_that_is_gone(server: Misbehaving) -> None:
+    with serving(Misbehaving()) as other:
+        endpoint = Endpoint([server.url, other.url], attempts=4)
+
+        async def play() -> None:
+            chosen = [{endpoint.replica(f"s{i}").root for _ in range(5)} for i in range(40)]
+            assert all(len(roots) == 1 for roots in chosen)
+            assert len(set().union(*chosen)) == 2
+            first = endpoint.replica("s0")
+            first.rests_until = time.monotonic() + 5
+            assert endpoint.replica("s0") is not first
+            await endpoint.aclose()
+
+        asyncio.run(play())
+
+
+# Chat completions only.
+
+
+def test_a_chat_server_serves_whole_answers_and_refuses_steps() -> None:
+    with serving(Misbehaving(chat_only=True)) as server:
+        result = solve("What is 1 + 1?", self_consistency(model(server), n=3))
+        assert result.answer == "2"
+        assert result.candidates[0].text.startswith("<think>hm</think>")
+        assert result.total.completion == 15
+        with pytest.raises(BadInput, match="chat completions only"):
+            ask(model(server), context=Context(CONTEXT.messages, "So far"))
+
+
+# Reward models.
+
+
+def rate(server: Misbehaving, *texts: str, **options: Any) -> list[Any]:
+    served = ServerRewardModel(
+        "tiny", Endpoint([server.url], **({"attempts": 2} | options)), StepTags("#", system=None)
+    )
+
+    async def once() -> list[Any]:
+        candidates = [Candidate(Problem("q"), tuple(Step(t, "m", 1) for t in text.split("|"))) for text in texts]
+        try:
+            return await served.rate(candidates, Run(1))
+        finally:
+            await served.aclose()
+
+    return asyncio.run(once())
+
+
+def test_a_reward_model_gives_a_score_a_step(server: Misbehaving) -> None:
+    first, second = rate(server, "a|b|c", "d")
+    assert first.steps == (0.9, 0.9, 0.9)
+    assert second.steps == (0.9,)
+    assert "".join(map(chr, server.generations()[0]["input"])) == "<user>q\n<assistant>a#b#c#\n"
+
+
+def test_a_tag_in_a_step_is_taken_out(server: Misbehaving) -> None:
+    (score,) = rate(server, "a#b")
+    assert score.steps == (0.9,)
+
+
+def test_a_rating_that_fails_is_nan_and_says_why(server: Misbehaving) -> None:
+    server.change = lambda answer: {"data": [{"data": []}]}
+    (score,) = rate(server, "a")
+    assert math.isnan(score.value)
+    assert "gave 0 scores for 1 steps" in score.error
+
+
+def test_single_on_a_server_is_single(server: Misbehaving) -> None:
+    assert solve("What is 1 + 1?", single(model(server))).answer == "2"
