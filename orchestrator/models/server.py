@@ -9,10 +9,9 @@ whole answers only: a chat cannot be continued in the middle of an assistant's t
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -21,9 +20,8 @@ from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
 from reasonweave.orchestrator.models.base import Model, Request
 from reasonweave.orchestrator.models.endpoint import Again, Endpoint, OutOfBudget, Replica, Transient, headers
-from reasonweave.orchestrator.types import Completion, Context, FinishReason, Message, Sampling, Token, Usage
-
-Ids = tuple[int, ...]
+from reasonweave.orchestrator.models.texts import Ids, Texts, finite, reason_of, together, tokens_of
+from reasonweave.orchestrator.types import Completion, Context, Message, Sampling, Token, Usage
 
 SALT = uuid4().hex[:12]
 """Sets this process's prefix-cache salts apart from those of others."""
@@ -89,75 +87,29 @@ async def _optional(endpoint: Endpoint, path: str) -> Any:
         return None
 
 
-class Texts:
-    """Token ids of the texts that a server has seen, so that each is rendered and tokenized once.
-
-    What a model wrote is remembered with the ids it wrote; a text that goes on from a known one is tokenized from there.
-    """
+class _Served:
+    """A server's `/tokenize` and `/detokenize`, for `Texts`."""
 
     def __init__(self, endpoint: Endpoint, template: dict[str, Any]) -> None:
         self.endpoint, self.template = endpoint, template
-        self._known: dict[tuple[Message, ...], dict[str, Ids]] = {}
-        self._rendered: dict[tuple[Message, ...], str] = {}
-        self._users: dict[int, set[tuple[Message, ...]]] = {}
+        self.model, self.whole_pieces = "", False
 
-    def ids(self, context: Context) -> Ids | None:
-        return self._known.get(context.messages, {}).get(context.prefix)
-
-    def remember(self, context: Context, written: str, ids: Ids) -> None:
-        self._known.setdefault(context.messages, {})[context.prefix + written] = ids
-
-    def use(self, session: int, contexts: Iterable[Context]) -> None:
-        """Note which chats a session needs; `forget` drops those that no session needs any more."""
-        self._users.setdefault(session, set()).update(context.messages for context in contexts)
-
-    def forget(self, session: int) -> None:
-        dropped = self._users.pop(session, set())
-        for messages in dropped - set().union(*self._users.values()):
-            self._known.pop(messages, None)
-            self._rendered.pop(messages, None)
-
-    async def learn(self, contexts: Iterable[Context], able: Abilities, session: str) -> None:
-        """Find the ids of contexts that are not known yet: at most two requests each, all at the same time."""
-        missing = {context for context in contexts if self.ids(context) is None}
-        heads = {Context(context.messages) for context in missing}
-        await _all(self._render(head, able, session) for head in heads if self.ids(head) is None)
-        await _all(self._extend(context, able, session) for context in missing if self.ids(context) is None)
-
-    async def _render(self, head: Context, able: Abilities, session: str) -> None:
+    async def render(self, messages: Sequence[Message], session: int) -> Ids:
         body = {
-            "model": able.model,
-            "messages": [{"role": m.role, "content": m.content} for m in head.messages],
+            "model": self.model,
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
             "add_generation_prompt": True,
             **({"chat_template_kwargs": self.template} if self.template else {}),
         }
-        answer = await self.endpoint.call("/tokenize", body, session=session)
-        self.remember(head, "", tuple(answer["tokens"]))
+        return tuple((await self.endpoint.call("/tokenize", body, session=session_label(session)))["tokens"])
 
-    async def _extend(self, context: Context, able: Abilities, session: str) -> None:
-        known = self._known[context.messages]
-        if able.whole_pieces:
-            start = max((text for text in known if context.prefix.startswith(text)), key=len)
-            rest = await self._tokenize(context.prefix[len(start) :], able, session)
-            self.remember(context, "", known[start] + rest)
-            return
-        if context.messages not in self._rendered:
-            body = {"model": able.model, "tokens": list(known[""])}
-            answer = await self.endpoint.call("/detokenize", body, session=session)
-            self._rendered[context.messages] = answer["prompt"]
-        self.remember(
-            context, "", await self._tokenize(self._rendered[context.messages] + context.prefix, able, session)
-        )
+    async def tokenize(self, text: str, session: int) -> Ids:
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        return tuple((await self.endpoint.call("/tokenize", body, session=session_label(session)))["tokens"])
 
-    async def _tokenize(self, text: str, able: Abilities, session: str) -> Ids:
-        body = {"model": able.model, "prompt": text, "add_special_tokens": False}
-        return tuple((await self.endpoint.call("/tokenize", body, session=session))["tokens"])
-
-
-async def _all(work: Iterable[Any]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for each in work:
-            group.create_task(each)
+    async def detokenize(self, ids: Ids, session: int) -> str:
+        body = {"model": self.model, "tokens": list(ids)}
+        return str((await self.endpoint.call("/detokenize", body, session=session_label(session)))["prompt"])
 
 
 class ServerModel(Model):
@@ -184,7 +136,8 @@ class ServerModel(Model):
         super().__init__(name or str(endpoint), role=role, rates=rates)
         self.served, self.endpoint = name, endpoint
         self.salt, self.priority, self.max_tokens_field = salt, priority, max_tokens_field
-        self.texts = Texts(endpoint, template or {})
+        self._tokenizer = _Served(endpoint, template or {})
+        self.texts = Texts(self._tokenizer)
         self.able: Abilities | None = None
 
     async def abilities(self) -> Abilities:
@@ -194,6 +147,7 @@ class ServerModel(Model):
                 if self.able is None:
                     self.able = await probe(self.endpoint, self.served)
                     self.context_length = self.able.context_length
+                    self._tokenizer.model, self._tokenizer.whole_pieces = self.able.model, self.able.whole_pieces
         return self.able
 
     def count(self, context: Context) -> int:
@@ -210,7 +164,7 @@ class ServerModel(Model):
         able = await self.abilities()
         if able.completions:
             self.texts.use(session, contexts)
-            await self.texts.learn(contexts, able, session_label(session))
+            await self.texts.learn(contexts, session)
         elif any(context.prefix for context in contexts):
             raise BadInput(
                 f"{self.name}: {self.endpoint} offers chat completions only, and a chat cannot be continued in the middle "
@@ -229,7 +183,7 @@ class ServerModel(Model):
             part = [requests[i] for i in group]
             answers.update(zip(group, await self._together(part, able), strict=True))
 
-        await _all(serve(group) for group in alike.values())
+        await together(serve(group) for group in alike.values())
         return [answers[i] for i in range(len(requests))]
 
     async def _together(self, requests: Sequence[Request], able: Abilities) -> list[Completion]:
@@ -246,7 +200,7 @@ class ServerModel(Model):
         try:
             if able.completions:
                 if self.texts.ids(first.context) is None:  # another run let go of this chat
-                    await self.texts.learn([first.context], able, session_label(first.session))
+                    await self.texts.learn([first.context], first.session)
                 if first.deadline is not None:
                     return [await self._stream(first, able, again)]
                 return await self._complete(requests, able, again)
@@ -305,8 +259,8 @@ class ServerModel(Model):
 
     def _read(self, request: Request, choice: dict[str, Any], usage: Usage, ids: Sequence[int] | None) -> Completion:
         text = str(choice.get("text") or "")
-        tokens = _tokens(choice.get("logprobs"), request.sampling.top_logprobs)
-        reason = _reason(choice)
+        tokens = tokens_of(choice.get("logprobs"), request.sampling.top_logprobs)
+        reason = reason_of(choice)
         if reason == "error":
             return Completion("", "error", usage, error=f"{self.name}: ended with {choice.get('finish_reason')!r}")
         known = self.texts.ids(request.context)
@@ -383,7 +337,7 @@ class ServerModel(Model):
                 cached=min(cached, prompt or 0),
                 completion=min(request.max_tokens, request.max_tokens if share is None else share),
             )
-            reason = _reason(choice)
+            reason = reason_of(choice)
             error = f"{self.name}: ended with {choice.get('finish_reason')!r}" if reason == "error" else None
             completions.append(Completion(text, reason, usage, tokens, error=error))
         return completions
@@ -441,43 +395,15 @@ def _counts(answer: Any) -> tuple[int | None, int, int | None]:
     return usage.get("prompt_tokens"), int(details.get("cached_tokens") or 0), usage.get("completion_tokens")
 
 
-def _reason(choice: dict[str, Any]) -> FinishReason:
-    """vLLM says in `stop_reason` which stop string or token it was; without one, `stop` is the model's own end."""
-    match choice.get("finish_reason"):
-        case "stop":
-            return "stop" if isinstance(choice.get("stop_reason"), str) else "eos"
-        case "length":
-            return "length"
-        case _:
-            return "error"
-
-
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _tokens(told: Any, top: int) -> tuple[Token, ...]:
-    if not told or not told.get("tokens"):
-        return ()
-    logprobs = told.get("token_logprobs") or [None] * len(told["tokens"])
-    tops = told.get("top_logprobs") or [None] * len(told["tokens"])
-    made = []
-    for text, logprob, alternatives in zip(told["tokens"], logprobs, tops, strict=False):
-        known = [(t, lp) for t, raw in (alternatives or {}).items() if (lp := _finite(raw)) is not None]
-        best = tuple(sorted(known, key=lambda pair: -pair[1])[:top])
-        made.append(Token(text, _finite(logprob), best))
-    return tuple(made)
-
-
 def _chat_tokens(told: Any) -> tuple[Token, ...]:
     return tuple(
         Token(
             entry.get("token", ""),
-            _finite(entry.get("logprob")),
+            finite(entry.get("logprob")),
             tuple(
                 (t.get("token", ""), lp)
                 for t in entry.get("top_logprobs") or ()
-                if (lp := _finite(t.get("logprob"))) is not None
+                if (lp := finite(t.get("logprob"))) is not None
             ),
         )
         for entry in (told or {}).get("content") or ()

@@ -1,4 +1,4 @@
-"""Train lab-prm: the first layers of lab-large with a reward head, on solutions that the two models sampled themselves.
+"""Train lab-prm: lab-large with a reward head, on solutions that the two models sampled themselves.
 
 The steps are labelled exactly, by `reasonweave.tasks.lab.corpus.label`; planted slips are mixed in. The checkpoint has
 the format of Qwen2.5-Math-PRM: a tag after each step, and a two-layer head on the tag's hidden state.
@@ -30,12 +30,9 @@ from reasonweave.tasks.lab.train import Optimiser, device, precision, train_chai
 
 SAMPLED = 4_000
 """Problems solved by each of the two models, at temperature 1."""
-PLANTED = 4_000
+PLANTED = 8_000
 """Solutions with planted slips."""
-LAYERS = 6
-"""How many of lab-large's layers the reward model keeps. With all of them it is nearly perfect (step AUC 0.99), which no
-real reward model is; with six it is good, and cheaper."""
-EPOCHS = 2
+EPOCHS = 4
 RATE = 2e-3
 TOKENS = 6_000
 
@@ -141,9 +138,8 @@ def train_prm(out: Path, report: Callable[[str], None]) -> None:
     rows = _rows(tokenizer, judged)
     torch.manual_seed(3)
     base = Qwen2ForCausalLM.from_pretrained(out / "lab-large", dtype=torch.float32)
-    base.config.num_hidden_layers, base.config.layer_types = LAYERS, base.config.layer_types[:LAYERS]
     network = RewardNetwork(base.config)
-    network.model.load_state_dict(base.model.state_dict(), strict=False)
+    network.model.load_state_dict(base.model.state_dict())
     network.to(device())
     optimiser, first, update = Optimiser(network, RATE), 0, 0
     if resume.exists():

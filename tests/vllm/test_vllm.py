@@ -1,0 +1,292 @@
+"""The lab's checkpoints on real vLLM: three backends, one behaviour. Run with `make test-vllm`.
+
+Servers are started by the launcher, as `reasonweave up` does. Greedy texts and rewards of server and embedded engine agree,
+every registered workflow runs on both, prefixes are cached, and what is asked of a model holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reasonweave.orchestrator import (
+    BadInput,
+    Budget,
+    Candidate,
+    Completion,
+    Context,
+    Ledger,
+    Model,
+    Problem,
+    RewardModel,
+    Run,
+    Sampling,
+    Step,
+    Usage,
+    asolve,
+)
+from reasonweave.orchestrator._sync import wait
+from reasonweave.orchestrator.models.engine import EngineModel, EngineRewardModel
+from reasonweave.orchestrator.models.launch import Fleet, python_with_vllm
+from reasonweave.orchestrator.models.reward_server import StepTags
+from reasonweave.orchestrator.models.roles import RoleSpec, load
+from reasonweave.orchestrator.models.spec import open_model
+from reasonweave.orchestrator.registry import Workflow, names
+from reasonweave.orchestrator.testing import check_model
+from reasonweave.strategies import Sample
+from reasonweave.tasks.lab.problems import problems
+from reasonweave.tasks.lab.task import CHECKPOINTS
+from reasonweave.verifiers import ProcessReward
+
+pytestmark = pytest.mark.vllm
+try:
+    python_with_vllm()
+except BadInput:
+    pytest.skip("no vLLM here: run with `make test-vllm`", allow_module_level=True)
+
+MODELS = Path(__file__).parents[2] / "examples" / "models.lab.toml"
+CHAINS = problems(24)
+PROBLEMS = [Problem(chain.text) for chain in CHAINS]
+CONTEXTS = [Context(problem.messages) for problem in PROBLEMS]
+GREEDY = Sampling(temperature=0.0, max_tokens=200)
+NGRAM = {"speculative-config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}}
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[dict[str, RoleSpec]]:
+    specs = load(MODELS)
+    fleet = Fleet(specs)
+    try:
+        fleet.start(stay=False)
+        fleet.wait(print)
+        yield fleet.served()
+    finally:
+        fleet.stop()
+
+
+@pytest.fixture(scope="session")
+def models(served: dict[str, RoleSpec]) -> Iterator[dict[str, Model | RewardModel]]:
+    opened = {role: spec.open(role) for role, spec in served.items()}
+    yield opened
+    for model in opened.values():
+        wait(model.aclose())
+
+
+@pytest.fixture(scope="session")
+def embedded() -> dict[str, Model | RewardModel]:
+    return {role: open_model(f"lab/{role}", role=role) for role in ("small", "large", "prm")}
+
+
+def ask(model: Any, contexts: list[Context], sampling: Sampling = GREEDY, run: Run | None = None) -> list[Completion]:
+    return wait(model.generate(contexts, run or Run(1), sampling=sampling))
+
+
+@pytest.mark.parametrize("role", ["small", "large"])
+def test_greedy_texts_counts_and_logprobs_agree(models: dict[str, Any], embedded: dict[str, Any], role: str) -> None:
+    theirs, ours = ask(models[role], CONTEXTS), ask(embedded[role], CONTEXTS)
+    assert [c.text for c in theirs] == [c.text for c in ours]
+    assert [c.finish_reason for c in theirs] == [c.finish_reason for c in ours]
+    for a, b in zip(theirs, ours, strict=True):
+        assert (a.usage.prompt, a.usage.completion) == (b.usage.prompt, b.usage.completion)
+        worst = max(
+            abs(x.logprob - y.logprob) for x, y in zip(a.tokens, b.tokens, strict=True) if x.logprob is not None
+        )
+        assert worst < 1e-3
+
+
+def test_rewards_agree(models: dict[str, Any], embedded: dict[str, Any]) -> None:
+    solutions = ask(embedded["small"], CONTEXTS, Sampling(temperature=0.8, max_tokens=200))
+    candidates = [
+        Candidate(problem, tuple(Step(part + "\n\n", "m", 1) for part in c.text.split("\n\n")))
+        for problem, c in zip(PROBLEMS, solutions, strict=True)
+    ]
+    theirs, ours = (wait(found["prm"].rate(candidates, Run(2))) for found in (models, embedded))
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.error is None
+        assert a.steps == pytest.approx(b.steps, abs=1e-3)
+
+
+@pytest.mark.parametrize("role", ["small", "large"])
+def test_the_models_contract_holds(models: dict[str, Any], role: str) -> None:
+    check_model(models[role], prompt=PROBLEMS[0].prompt)
+
+
+def test_the_second_step_finds_its_prefix_cached(models: dict[str, Any]) -> None:
+    run = Run(3, ledger=Ledger())
+
+    async def steps() -> list[int]:
+        policy, cached = Sample(models["large"], temperature=0.0), []
+        (candidate,) = await policy.extend([Candidate(PROBLEMS[4])], run.child(0))
+        for step in range(1, 4):
+            before = run.ledger.spent.cached
+            (candidate,) = await policy.extend([candidate], run.child(step))
+            cached.append(run.ledger.spent.cached - before)
+        return cached
+
+    assert all(found > 0 for found in wait(steps()))
+
+
+def test_steps_are_what_a_whole_solution_is(models: dict[str, Any]) -> None:
+    async def by_steps(problem: Problem, run: Run) -> str:
+        candidate = Candidate(problem)
+        for step in range(20):
+            (candidate,) = await Sample(models["large"], temperature=0.0).extend([candidate], run.child(step))
+            if candidate.done:
+                break
+        return candidate.text
+
+    whole = ask(models["large"], CONTEXTS[:6])
+    assert [wait(by_steps(p, Run(4, (i,)))) for i, p in enumerate(PROBLEMS[:6])] == [c.text for c in whole]
+
+
+@pytest.mark.parametrize("name", names("workflow"))
+@pytest.mark.parametrize("budget", [None, Budget(tokens=300), Budget(seconds=30)])
+def test_every_workflow_runs_on_servers(models: dict[str, Any], name: str, budget: Budget | None) -> None:
+    workflow = Workflow.named(name)
+    parts = {role: ProcessReward(models[role]) if role == "prm" else models[role] for role in workflow.roles}
+    options = {"n": 4} if "n" in workflow.options else {}
+    for problem in PROBLEMS[:3]:
+        result = wait(asolve(problem, workflow.make(**parts, **options), budget=budget, seed=5))
+        assert result.errors == ()
+        assert result.answer is not None
+        assert budget is None or budget.tokens is None or result.tokens <= budget.tokens
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(models: dict[str, Any]) -> None:
+    warm = Sampling(temperature=1.0, max_tokens=60)
+    first, again, other = (ask(models["small"], CONTEXTS[:1] * 4, warm, Run(seed)) for seed in (1, 1, 2))
+    assert [c.text for c in first] == [c.text for c in again]
+    assert [c.text for c in first] != [c.text for c in other]
+    assert len({c.text for c in first}) > 1
+
+
+def test_a_run_out_of_time_keeps_what_came(models: dict[str, Any]) -> None:
+    run = Run(6, ledger=Ledger(Budget(seconds=1.0)))
+    answers = ask(
+        models["large"], [Context(p.messages, "1 ") for p in PROBLEMS], Sampling(temperature=2.0, max_tokens=400), run
+    )
+    assert {c.finish_reason for c in answers} & {"budget", "eos", "length"}
+    assert not run.ledger.busy
+
+
+def test_ngram_speculation_changes_no_greedy_text(embedded: dict[str, Any]) -> None:
+    spec = load(MODELS)["large"]
+    fleet = Fleet({"large": spec.model_copy(update={"vllm": spec.vllm | NGRAM})})
+    try:
+        fleet.start(stay=False)
+        fleet.wait(print)
+        model = fleet.served()["large"].open("large")
+        assert [c.text for c in ask(model, CONTEXTS)] == [c.text for c in ask(embedded["large"], CONTEXTS)]
+        wait(model.aclose())
+    finally:
+        fleet.stop()
+
+
+def test_nothing_is_left_when_the_launcher_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from reasonweave.orchestrator.models.launch import Fleet\n"
+        "from reasonweave.orchestrator.models.roles import load\n"
+        f"fleet = Fleet({{'small': load(Path({str(MODELS)!r}))['small']}})\n"
+        "fleet.start(stay=False)\n"
+        "print(fleet.servers[0].pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    supervisor = int(process.stdout.readline())
+    time.sleep(3)
+    children = _descendants(supervisor)
+    assert children
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    end = time.monotonic() + 30
+    while time.monotonic() < end and any(_there(pid) for pid in (supervisor, *children)):
+        time.sleep(0.2)
+    assert not any(_there(pid) for pid in (supervisor, *children))
+
+
+def _descendants(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    parents = dict(zip(map(int, found[::2]), map(int, found[1::2]), strict=True))
+    return [child for child in parents if pid in _line(child, parents)]
+
+
+def _line(pid: int, parents: dict[int, int]) -> list[int]:
+    line = []
+    while (pid := parents.get(pid, 0)) > 0:
+        line.append(pid)
+    return line
+
+
+def _there(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_usage_adds_up_to_what_the_ledger_says(models: dict[str, Any]) -> None:
+    run = Run(8, ledger=Ledger())
+    answers = ask(models["small"], CONTEXTS[:5] * 3, Sampling(max_tokens=100), run)
+    assert run.ledger.spent == Usage.total([a.usage for a in answers])
+    assert run.ledger.spent.calls == 15
+
+
+# The engine in this process.
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[dict[str, Model | RewardModel]]:
+    common = {"dtype": "float32", "enforce_eager": True, "max_model_len": 512}
+    small = EngineModel(str(CHECKPOINTS / "lab-small"), role="small", block_size=32, **common)
+    pooler = {"pooling_type": "STEP", "step_tag_id": 383}
+    prm = EngineRewardModel(
+        str(CHECKPOINTS / "lab-prm"), StepTags(system=None), role="prm", pooler_config=pooler, **common
+    )
+    yield {"small": small, "prm": prm}
+    for model in (small, prm):
+        wait(model.aclose())
+
+
+def test_the_engine_agrees_with_the_embedded_one(engines: dict[str, Any], embedded: dict[str, Any]) -> None:
+    theirs, ours = ask(engines["small"], CONTEXTS), ask(embedded["small"], CONTEXTS)
+    assert [c.text for c in theirs] == [c.text for c in ours]
+    for a, b in zip(theirs, ours, strict=True):
+        assert (a.finish_reason, a.usage.prompt, a.usage.completion) == (
+            b.finish_reason,
+            b.usage.prompt,
+            b.usage.completion,
+        )
+        assert all(abs((x.logprob or 0) - (y.logprob or 0)) < 1e-3 for x, y in zip(a.tokens, b.tokens, strict=True))
+
+
+def test_the_engines_rewards_agree(engines: dict[str, Any], embedded: dict[str, Any]) -> None:
+    candidates = [Candidate(p, (Step("A: 1 + 1 = 2\n\n", "m", 1), Step("B: 2", "m", 1))) for p in PROBLEMS[:8]]
+    theirs, ours = (wait(found["prm"].rate(candidates, Run(2))) for found in (engines, embedded))
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.steps == pytest.approx(b.steps, abs=1e-3)
+
+
+def test_the_engine_keeps_a_models_promises(engines: dict[str, Any]) -> None:
+    check_model(engines["small"], prompt=PROBLEMS[0].prompt)
+
+
+@pytest.mark.parametrize("name", ["single", "self-consistency", "best-of-n", "weighted-majority"])
+def test_workflows_run_on_the_engine(engines: dict[str, Any], name: str) -> None:
+    workflow = Workflow.named(name)
+    parts = {role: ProcessReward(engines[role]) if role == "prm" else engines[role] for role in workflow.roles}
+    result = wait(asolve(PROBLEMS[0], workflow.make(**parts), budget=Budget(tokens=2_000), seed=5))
+    assert result.errors == ()
+    assert result.answer is not None
+    assert result.tokens <= 2_000
