@@ -27,6 +27,10 @@ GRACE_SHARE = 0.05
 """Where little time is left, the grace is this share of it: a forced finish needs the rest."""
 
 
+BREATH = 256
+"""Requests prepared between two looks at what else happens on the loop."""
+
+
 class Late(Exception):
     """A deadline has passed. Apart from TimeoutError, which a backend's own connections may raise."""
 
@@ -131,7 +135,7 @@ class Model(_Door, ABC):
             waiting = [(i, context, self.count(context)) for i, context in enumerate(contexts)]
             refused: OverBudget | None = None
             while waiting:
-                wave, left = self._admit(waiting, run, sampling)
+                wave, left = await self._admit(waiting, run, sampling)
                 if wave:
                     await self._serve(wave, run, done)
                 elif run.ledger.waits(self.role, self._worst(sampling, waiting[0][2])):
@@ -160,10 +164,28 @@ class Model(_Door, ABC):
             return Completion("", "error", error=_told(error))
         return None
 
-    def _admit(
+    async def _admit(
         self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling
     ) -> tuple[list[_Admitted], list[tuple[int, Context, int]]]:
-        """Hold for as many requests as fit now, in order; also what is left. Not a moment passes between check and hold."""
+        """Hold for as many requests as fit now, in order; also what is left."""
+        wave: list[_Admitted] = []
+        try:
+            for start in range(0, len(waiting), BREATH):
+                held, left = self._held(waiting[start : start + BREATH], run, sampling)
+                wave += held
+                if left:
+                    return wave, [*left, *waiting[start + BREATH :]]
+                await asyncio.sleep(0)
+        except BaseException:
+            for admitted in wave:
+                admitted.held.settle(Usage())
+            raise
+        return wave, []
+
+    def _held(
+        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling
+    ) -> tuple[list[_Admitted], list[tuple[int, Context, int]]]:
+        """`_admit` for a few requests. Not a moment passes between check and hold."""
         wave: list[_Admitted] = []
         ledger, session = run.ledger, run.session.number
         for at, (i, context, prompt) in enumerate(waiting):

@@ -20,7 +20,7 @@ import numpy as np
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
+from reasonweave.orchestrator.models.base import BREATH, Model, Rating, Request, RewardModel
 from reasonweave.orchestrator.models.pick import pick
 from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, spread
 from reasonweave.orchestrator.models.vocabulary import Vocabulary
@@ -430,6 +430,10 @@ class EmbeddedModel(Model):
         job = _Job(*_answers(loop, future))
         prompts: dict[tuple[int, ...], _Prefilled] = {}
         for request in requests:
+            request.meter.usage = Usage(calls=1)  # nothing is computed yet
+        for at, request in enumerate(requests, 1):
+            if at % BREATH == 0:
+                await asyncio.sleep(0)
             ids = self.engine.vocabulary.encode(render(request.context))
             prompt = prompts.setdefault(ids, _Prefilled(ids, request.session))
             prompt.waiting += 1
