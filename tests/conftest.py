@@ -5,7 +5,6 @@ from hypothesis import HealthCheck, settings
 
 from reasonweave.orchestrator import Problem
 
-
 # How long an example takes depends on what else the machine does; benchmarks/ is the place for timings.
 settings.register_profile("reasonweave", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("reasonweave")
