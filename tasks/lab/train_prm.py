@@ -32,7 +32,7 @@ SAMPLED = 4_000
 """Problems solved by each of the two models, at temperature 1."""
 PLANTED = 8_000
 """Solutions with planted slips."""
-EPOCHS = 4
+EPOCHS = 3
 RATE = 2e-3
 TOKENS = 6_000
 
