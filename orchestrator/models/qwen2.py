@@ -25,7 +25,7 @@ from reasonweave.orchestrator.errors import BadInput
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
-BUCKET = 64
+BUCKET = 32
 """Key-value buffers come in multiples of this many positions."""
 
 Item = TypeVar("Item")
