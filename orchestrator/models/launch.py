@@ -234,6 +234,8 @@ class Fleet:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 @contextlib.contextmanager

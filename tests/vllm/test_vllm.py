@@ -46,7 +46,14 @@ from reasonweave.tasks.lab.problems import problems
 from reasonweave.tasks.lab.task import CHECKPOINTS
 from reasonweave.verifiers import ProcessReward
 
-pytestmark = pytest.mark.vllm
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
 try:
     python_with_vllm()
 except BadInput:
