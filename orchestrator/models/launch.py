@@ -46,15 +46,9 @@ class Started:
     def alive(self) -> bool:
         """Is its supervisor there?"""
         try:
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                return False
-        except ChildProcessError:
-            pass  # not ours: another command started it
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return "supervise" in _command_of(self.pid)
+            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:  # another command started it, or it has been seen to end
+            return "supervise" in _command_of(self.pid)
 
     @property
     def healthy(self) -> bool:
@@ -67,10 +61,12 @@ class Started:
 
 
 def _command_of(pid: int) -> str:
+    """The command line of a running process; nothing where there is none, or none to be seen."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:  # no /proc here: take the pid for what it was
-        return "supervise"
+    except OSError:
+        asked = ["ps", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
 
 
 def python_with_vllm(wanted: str | None = None) -> tuple[str, bool]:
