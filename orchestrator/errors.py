@@ -38,6 +38,15 @@ def first_of(error: BaseException) -> BaseException:
     return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
+def described(error: BaseException) -> str:
+    """An error in one line: a model's own words as they are, anything else with its type.
+
+    >>> described(ModelError("server gone")), described(KeyError("x"))
+    ('server gone', "KeyError: 'x'")
+    """
+    return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+
+
 class ReasonweaveError(Exception):
     """Base of all errors of this package."""
 

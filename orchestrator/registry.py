@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from reasonweave.orchestrator.errors import BadInput, NotFound
+from reasonweave.orchestrator.errors import BadInput, NotFound, described
 
 GROUPS = {
     "workflow": "reasonweave.strategies",
@@ -44,7 +44,7 @@ def find(kind: str, name: str, *, hint: str = "") -> Any:
     try:
         return point.load()
     except Exception as error:
-        raise BadInput(f"{kind} {name!r} ({point.value}) cannot be loaded: {type(error).__name__}: {error}") from error
+        raise BadInput(f"{kind} {name!r} ({point.value}) cannot be loaded: {described(error)}") from error
 
 
 def from_file(reference: str) -> Callable[..., Any]:
@@ -63,7 +63,7 @@ def from_file(reference: str) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise BadInput(f"{reference!r}: running {path!r} failed: {type(error).__name__}: {error}") from error
+        raise BadInput(f"{reference!r}: running {path!r} failed: {described(error)}") from error
     functions = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == spec.name]
     if not name:
         raise BadInput(f"{reference!r}: name a function of it, as {path}:{functions[0] if functions else 'workflow'}")

@@ -23,6 +23,11 @@ class Example:
         return answer is not None and self.problem.answers.same(self.target, answer)
 
 
+def is_text(text: str) -> bool:
+    """Can this be written as UTF-8? Half a character (a lone surrogate) cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 @runtime_checkable
 class Task(Protocol):
     """A benchmark. `examples` gives the first `limit` problems (all, where there is an end and no limit)."""

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, first_of
+from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, described, first_of
 from reasonweave.orchestrator.registry import Workflow, find, names
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
+from reasonweave.tasks.base import is_text
 from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
@@ -83,7 +84,7 @@ def _manners() -> Iterator[None]:
         error = first_of(raised)
         if isinstance(error, typer.Exit) or os.environ.get("REASONWEAVE_DEBUG"):
             raise
-        told = str(error) if isinstance(error, ReasonweaveError) else f"{type(error).__name__}: {error}{where(error)}"
+        told = str(error) if isinstance(error, ReasonweaveError) else f"{described(error)}{where(error)}"
         stderr().print(f"error: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, UserError | OSError) else 1) from None
 
@@ -342,7 +343,7 @@ def solve_(
     with _manners(), _served(models, up) as served:
         if not problem.strip():
             raise BadInput("there is no problem to solve: the text is empty")
-        if any("\ud800" <= char <= "\udfff" for char in problem):
+        if not is_text(problem):
             raise BadInput("the problem's text is not UTF-8")
         found = Workflow.named(workflow)
         check_roles([found], Budget.parse(budget), model_role or [])

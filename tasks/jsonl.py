@@ -11,7 +11,7 @@ from typing import Any
 from reasonweave.orchestrator.answers import BoxedAnswers
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Problem
-from reasonweave.tasks.base import Example
+from reasonweave.tasks.base import Example, is_text
 
 QUESTIONS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "target")
@@ -69,7 +69,7 @@ class JsonlTask:
         answer = _first(data, ANSWERS)
         if not isinstance(question, str) or not question.strip():
             raise BadInput(f"{where}: no question; one of the fields {', '.join(QUESTIONS)} must hold text")
-        if any("\ud800" <= char <= "\udfff" for char in question):
+        if not is_text(question):
             raise BadInput(f"{where}: the question holds half a character (a lone surrogate)")
         if isinstance(answer, list) and len(answer) == 1:
             answer = answer[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError
+from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, described
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
@@ -50,9 +50,7 @@ class Models:
         except ReasonweaveError:
             raise
         except Exception as error:
-            raise BadInput(
-                f"workflow {workflow.name} cannot be made: {type(error).__name__}: {error}{where(error)}"
-            ) from error
+            raise BadInput(f"workflow {workflow.name} cannot be made: {described(error)}{where(error)}") from error
         if not isinstance(strategy, Strategy):
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
         return strategy, {role: self.specs[role] for role in workflow.roles}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar, final
 
 from reasonweave.orchestrator.budget import Hold, Rates
-from reasonweave.orchestrator.errors import ModelError, OverBudget
+from reasonweave.orchestrator.errors import ModelError, OverBudget, described
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Generated, Rated
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Problem, Sampling, Score, Usage
@@ -88,9 +88,6 @@ class _Door:
     async def aclose(self) -> None:
         """Let go of threads, connections and memory."""
 
-    def _hold(self, run: Run, worst: Usage, meter: Meter) -> _Held:
-        return _Held(self.role, run, worst, meter)
-
     def _remember(self, run: Run) -> int:
         session = run.session.number
         run.session.closers.setdefault(self, lambda: self.forget(session))
@@ -161,7 +158,7 @@ class Model(_Door, ABC):
         except Late:
             raise _late(run) from None
         except (ModelError, OSError) as error:
-            return Completion("", "error", error=_told(error))
+            return Completion("", "error", error=described(error))
         return None
 
     async def _admit(
@@ -171,11 +168,12 @@ class Model(_Door, ABC):
         wave: list[_Admitted] = []
         try:
             for start in range(0, len(waiting), BREATH):
+                if start:
+                    await asyncio.sleep(0)
                 held, left = self._held(waiting[start : start + BREATH], run, sampling)
                 wave += held
                 if left:
                     return wave, [*left, *waiting[start + BREATH :]]
-                await asyncio.sleep(0)
         except BaseException:
             for admitted in wave:
                 admitted.held.settle(Usage())
@@ -190,10 +188,8 @@ class Model(_Door, ABC):
         ledger, session = run.ledger, run.session.number
         for at, (i, context, prompt) in enumerate(waiting):
             full = self._worst(sampling, prompt)
-            if ledger.waits(self.role, full):
-                return wave, list(
-                    waiting[at:]
-                )  # more may come free; better a whole answer a little later than a cut one
+            if ledger.waits(self.role, full):  # better a whole answer a little later than a cut one now
+                return wave, list(waiting[at:])
             asked, room = full.completion, ledger.room(self.role, self.rates, prompt)
             allowed = asked if room is None else min(asked, room)
             worst = self.rates.worst(prompt=prompt, completion=allowed)
@@ -201,7 +197,7 @@ class Model(_Door, ABC):
                 return wave, list(waiting[at:])
             request = Request(context, sampling, allowed, run.seed(i), prompt, session, ledger.deadline)
             cut = self._refusal(run, prompt, asked) if allowed < asked else None
-            wave.append(_Admitted(i, request, self._hold(run, worst, request.meter), cut))
+            wave.append(_Admitted(i, request, _Held(self.role, run, worst, request.meter), cut))
         return wave, []
 
     def _worst(self, sampling: Sampling, prompt: int) -> Usage:
@@ -228,7 +224,7 @@ class Model(_Door, ABC):
         except Late:
             answers = [Completion("", "budget", a.held.charge) for a in wave]
         except (ModelError, OSError) as error:
-            answers = [Completion("", "error", a.held.charge, error=_told(error)) for a in wave]
+            answers = [Completion("", "error", a.held.charge, error=described(error)) for a in wave]
         finally:
             cancelled = [Completion("", "cancelled", a.held.charge) for a in wave]
             for admitted, answer in zip(wave, answers or cancelled, strict=True):
@@ -239,14 +235,11 @@ class Model(_Door, ABC):
         held = admitted.held
         if answer.finish_reason == "error" and not answer.usage.calls:
             answer = replace(answer, usage=held.charge)
-        if held.hold is None and answer.usage.calls:  # a refused retry has been charged already
-            answer = replace(answer, usage=Usage())
-        if (over := answer.usage.tokens - held.worst.tokens) > 0:
+        booked = held.settle(answer.usage)
+        if (over := booked.tokens - held.worst.tokens) > 0:
             told = f"{self.name} used {over} tokens more than the {held.worst.tokens} that it said it would"
             answer = replace(answer, error=answer.error or told)
-        held.settle(answer.usage)
-        if held.lost.calls:
-            answer = replace(answer, usage=answer.usage + held.lost, lost=held.lost)
+        answer = replace(answer, usage=booked + held.lost, lost=held.lost)
         if admitted.cut and answer.finish_reason == "length":
             answer = replace(answer, finish_reason="budget")
         if answer.finish_reason == "budget":
@@ -284,11 +277,13 @@ class _Held:
         self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
         return True
 
-    def settle(self, spent: Usage | None) -> None:
-        """Replace the hold by what was spent, None for what `charge` says. After a refused retry nothing is held."""
-        if self.hold is not None:
-            self.run.ledger.settle(self.hold, self.charge if spent is None else spent)
-            self.hold = None
+    def settle(self, spent: Usage) -> Usage:
+        """Replace the hold by what was spent; returns what was booked: nothing after a refused retry, which was charged."""
+        if self.hold is None:
+            return Usage()
+        self.run.ledger.settle(self.hold, spent)
+        self.hold = None
+        return spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,11 +296,15 @@ class _Admitted:
     cut: OverBudget | None
 
 
+def seconds_left(deadline: float | None) -> float | None:
+    """Seconds until a `time.monotonic()` deadline, never below 0; None without one."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 async def within(deadline: float | None, call: Awaitable[_T]) -> _T:
     """Await a call until a `time.monotonic()` deadline and a short grace for the backend to end by itself; raises `Late`."""
-    if deadline is None:
+    if (left := seconds_left(deadline)) is None:
         return await call
-    left = max(0.0, deadline - time.monotonic())
     try:
         async with asyncio.timeout(left + min(GRACE, GRACE_SHARE * left)) as limit:
             return await call
@@ -318,14 +317,10 @@ async def within(deadline: float | None, call: Awaitable[_T]) -> _T:
 async def _until(deadline: float | None, event: Awaitable[None]) -> None:
     """Await an event, or the deadline."""
     try:
-        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+        async with asyncio.timeout(seconds_left(deadline)):
             await event
     except TimeoutError:
         pass
-
-
-def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +374,7 @@ class RewardModel(_Door, ABC):
             try:
                 ratings, held = await self._admit(asked, run)
             except (ModelError, OSError) as error:  # the backend could not even count
-                return [Score(math.nan, error=_told(error))] * len(keys)
+                return [Score(math.nan, error=described(error))] * len(keys)
             answers = await self._serve(ratings, held, run, spent)
             found = dict(zip(asked, (score for score, _ in answers), strict=True))
             return [found[key] for key in keys]
@@ -404,7 +399,7 @@ class RewardModel(_Door, ABC):
             await _until(ledger.deadline, ledger.freed())
         if refused := ledger.refusal(self.role, together, run.path):
             raise refused
-        return ratings, [self._hold(run, most, rating.meter) for rating, most in zip(ratings, worst, strict=True)]
+        return ratings, [_Held(self.role, run, most, rating.meter) for rating, most in zip(ratings, worst, strict=True)]
 
     async def _serve(
         self, ratings: Sequence[Rating], held: Sequence[_Held], run: Run, spent: list[Usage]
@@ -419,13 +414,11 @@ class RewardModel(_Door, ABC):
         except Late:
             raise _late(run) from None
         except (ModelError, OSError) as error:
-            answers = [(Score(math.nan, error=_told(error)), each.charge) for each in held]
+            answers = [(Score(math.nan, error=described(error)), each.charge) for each in held]
         finally:
             booked = [usage for _, usage in answers] or [each.charge for each in held]
             for each, usage in zip(held, booked, strict=True):
-                paid = usage if each.hold is not None else Usage()
-                each.settle(paid)
-                spent.append(paid + each.lost)
+                spent.append(each.settle(usage) + each.lost)
         return answers
 
 

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from reasonweave.orchestrator.budget import Rates
-from reasonweave.orchestrator.errors import BadInput, ModelError
+from reasonweave.orchestrator.errors import BadInput, ModelError, described
 from reasonweave.orchestrator.models.base import BREATH, Model, Rating, Request, RewardModel
 from reasonweave.orchestrator.models.pick import pick
 from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, spread
+from reasonweave.orchestrator.models.texts import tagged
 from reasonweave.orchestrator.models.vocabulary import Vocabulary
 from reasonweave.orchestrator.types import Completion, Context, FinishReason, Problem, Score, Token, Usage
 
@@ -57,10 +58,7 @@ def render_rating(problem: Problem, steps: Sequence[str]) -> str:
     '<|im_start|>user\\nq<|im_end|>\\n<|im_start|>assistant\\na<extra_0>b<extra_0>'
     """
     chat = "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in problem.messages)
-    texts = [
-        step.replace(STEP_TAG, "").strip() for step in steps
-    ]  # a tag in the text would be read as a step of its own
-    return f"{chat}<|im_start|>assistant\n" + "".join(text + STEP_TAG for text in texts)
+    return f"{chat}<|im_start|>assistant\n{tagged(steps, STEP_TAG)}"
 
 
 @dataclass(slots=True)
@@ -168,8 +166,7 @@ class Engine:
         except BadInput:
             raise
         except Exception as error:  # what the libraries raise for broken files has no common base
-            told = f"{type(error).__name__}: {error}"
-            raise BadInput(f"the checkpoint in {self.folder} cannot be read: {told}") from error
+            raise BadInput(f"the checkpoint in {self.folder} cannot be read: {described(error)}") from error
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._forgotten: deque[int] = deque()
@@ -253,8 +250,7 @@ class Engine:
         self._flying.clear()
 
     def _failure(self, error: Exception) -> ModelError:
-        told = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-        return ModelError(f"{self.folder.name}: {told}")
+        return ModelError(f"{self.folder.name}: {described(error)}")
 
     def _answer(self, job: _Job) -> None:
         self._flying.discard(job)

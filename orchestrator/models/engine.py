@@ -11,16 +11,15 @@ import importlib
 import itertools
 import math
 import threading
-import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, seconds_left
 from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
-from reasonweave.orchestrator.models.texts import Ids, Texts, reason_of, together, tokens_of
+from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, reason_of, together, tokens_of
 from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Usage
 
 T = TypeVar("T")
@@ -66,9 +65,8 @@ class _Engine:
     async def generate(self, prompt: dict[str, Any], params: Any, request: Request, rates: Rates) -> Any:
         """The final output of one request; keeps its meter, and ends at the request's deadline with what there is."""
         llm, last, ids = await self.llm(), None, prompt["prompt_token_ids"]
-        left = None if request.deadline is None else max(0.0, request.deadline - time.monotonic())
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(seconds_left(request.deadline)):
                 async for output in llm.generate(prompt, params, f"rw-{next(_numbers)}"):
                     last = output
                     written = len(output.outputs[0].token_ids)
@@ -169,7 +167,7 @@ class EngineModel(Model):
 
     def count(self, context: Context) -> int:
         ids = self.texts.ids(context)
-        return len(ids) if ids is not None else super().count(context) + 64
+        return len(ids) if ids is not None else super().count(context) + TEMPLATE
 
     def forget(self, session: int) -> None:
         self.texts.forget(session)

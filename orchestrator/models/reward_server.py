@@ -15,6 +15,7 @@ from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Rating, RewardModel
 from reasonweave.orchestrator.models.endpoint import Endpoint, OutOfBudget
 from reasonweave.orchestrator.models.server import Abilities, probe, session_label
+from reasonweave.orchestrator.models.texts import tagged
 from reasonweave.orchestrator.types import Problem, Score, Usage
 
 Ids = tuple[int, ...]
@@ -63,10 +64,9 @@ class StepTags:
     path: str = "/pooling"
 
     def texts(self, problem: Problem, steps: Sequence[str]) -> list[dict[str, Any]]:
-        told = "".join(step.replace(self.tag, "").strip() + self.tag for step in steps)
         chat = [{"role": m.role, "content": m.content} for m in problem.messages]
         chat = [{"role": "system", "content": self.system}, *chat] if self.system else chat
-        turn = {"role": "assistant", "content": told}
+        turn = {"role": "assistant", "content": tagged(steps, self.tag)}
         return [{"messages": [*chat, turn], "add_generation_prompt": False, "continue_final_message": True}]
 
     def body(self, ids: Ids) -> dict[str, Any]:

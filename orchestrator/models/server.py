@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
-from reasonweave.orchestrator.models.base import Model, Request
+from reasonweave.orchestrator.models.base import Model, Request, seconds_left
 from reasonweave.orchestrator.models.endpoint import Again, Endpoint, OutOfBudget, Replica, Transient, headers
-from reasonweave.orchestrator.models.texts import Ids, Texts, finite, reason_of, together, tokens_of
+from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, finite, reason_of, together, tokens_of
 from reasonweave.orchestrator.types import Completion, Context, Message, Sampling, Token, Usage
 
 SALT = uuid4().hex[:12]
 """Sets this process's prefix-cache salts apart from those of others."""
-TEMPLATE = 64
-"""Tokens that a chat template may add before it has been seen, on top of 16 a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +70,7 @@ async def probe(endpoint: Endpoint, name: str | None) -> Abilities:
         "/tokenize", {"model": model, "prompt": "a b", "add_special_tokens": False, "return_token_strs": True}
     )
     spaced = any("\u2581" in str(piece) for piece in shown.get("token_strs") or ["\u2581"])
-    return Abilities(**{**_fields(found), "whole_pieces": not spaced})
-
-
-def _fields(abilities: Abilities) -> dict[str, Any]:
-    return {name: getattr(abilities, name) for name in Abilities.__dataclass_fields__}
+    return replace(found, whole_pieces=not spaced)
 
 
 async def _optional(endpoint: Endpoint, path: str) -> Any:
@@ -278,7 +271,7 @@ class ServerModel(Model):
             gathered, ids = _Gathered(), list[int]()
             late = False
             try:
-                async with asyncio.timeout(_left(request.deadline)):
+                async with asyncio.timeout(seconds_left(request.deadline)):
                     async with replica.stream(
                         "/v1/completions", body, headers(session_label(request.session)), self.endpoint.timeout
                     ) as pieces:
@@ -364,10 +357,6 @@ class _Gathered:
 def session_label(session: int) -> str:
     """What a run is called towards routers and caches."""
     return f"{SALT}-{session}"
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _common(request: Request) -> dict[str, Any]:

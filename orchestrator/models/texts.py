@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from reasonweave.orchestrator.types import Context, FinishReason, Message, Token
 
 Ids = tuple[int, ...]
+TEMPLATE = 64
+"""Tokens that a chat template may add before it has been seen, on top of 16 a message."""
 
 
 class Tokenizing(Protocol):
@@ -80,6 +82,15 @@ class Texts:
             self._rendered[context.messages] = await self.tokenizer.detokenize(known[""], session)
         text = self._rendered[context.messages] + context.prefix
         self.remember(context, "", await self.tokenizer.tokenize(text, session))
+
+
+def tagged(steps: Sequence[str], tag: str) -> str:
+    """Steps as a process reward model reads them: a tag after each. A tag in the text would be a step of its own.
+
+    >>> tagged(["a\\n\\n", "b#c"], "#")
+    'a#bc#'
+    """
+    return "".join(step.replace(tag, "").strip() + tag for step in steps)
 
 
 async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.errors import ModelError, UserError, show
+from reasonweave.orchestrator.errors import UserError, described, show
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
@@ -73,8 +73,7 @@ async def evaluate(
 
 
 def _failed(example: Example, seed: int, error: Exception) -> Result:
-    said = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-    return Result(example.problem, None, None, Candidates(), {}, 0.0, seed, errors=(said,))
+    return Result(example.problem, None, None, Candidates(), {}, 0.0, seed, errors=(described(error),))
 
 
 def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:

@@ -35,7 +35,7 @@ from reasonweave.orchestrator import (
 )
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.engine import EngineModel, EngineRewardModel
-from reasonweave.orchestrator.models.launch import Fleet, python_with_vllm
+from reasonweave.orchestrator.models.launch import python_with_vllm, running
 from reasonweave.orchestrator.models.reward_server import StepTags
 from reasonweave.orchestrator.models.roles import RoleSpec, load
 from reasonweave.orchestrator.models.spec import open_model
@@ -69,14 +69,8 @@ NGRAM = {"speculative-config": {"method": "ngram", "num_speculative_tokens": 3, 
 
 @pytest.fixture(scope="session")
 def served() -> Iterator[dict[str, RoleSpec]]:
-    specs = load(MODELS)
-    fleet = Fleet(specs)
-    try:
-        fleet.start(stay=False)
-        fleet.wait(print)
-        yield fleet.served()
-    finally:
-        fleet.stop()
+    with running(load(MODELS), print) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -186,15 +180,10 @@ def test_a_run_out_of_time_keeps_what_came(models: dict[str, Any]) -> None:
 
 def test_ngram_speculation_changes_no_greedy_text(embedded: dict[str, Any]) -> None:
     spec = load(MODELS)["large"]
-    fleet = Fleet({"large": spec.model_copy(update={"vllm": spec.vllm | NGRAM})})
-    try:
-        fleet.start(stay=False)
-        fleet.wait(print)
-        model = fleet.served()["large"].open("large")
+    with running({"large": spec.model_copy(update={"vllm": spec.vllm | NGRAM})}, print) as found:
+        model = found["large"].open("large")
         assert [c.text for c in ask(model, CONTEXTS)] == [c.text for c in ask(embedded["large"], CONTEXTS)]
         wait(model.aclose())
-    finally:
-        fleet.stop()
 
 
 def test_nothing_is_left_when_the_launcher_is_killed(tmp_path: Path) -> None:
