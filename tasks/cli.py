@@ -25,7 +25,7 @@ from reasonweave.orchestrator.registry import Workflow, find, names
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
-from reasonweave.tasks.base import is_text
+from reasonweave.tasks.base import Task, is_text
 from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
@@ -59,7 +59,10 @@ ModelsFlag = Annotated[
     Path | None,
     typer.Option("--models", help="A models file: which model plays which role, and where.", metavar="TOML"),
 ]
-UpFlag = Annotated[bool, typer.Option("--up", help="Start the servers of the models file around this run.")]
+UpFlag = Annotated[
+    Path | None,
+    typer.Option("--up", help="As --models, with its servers started around this run.", metavar="TOML"),
+]
 SetFlag = Annotated[
     list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")
 ]
@@ -90,17 +93,15 @@ def _manners() -> Iterator[None]:
 
 
 @contextmanager
-def _served(models: Path | None, up: bool) -> Iterator[dict[str, Any]]:
-    """The roles of a models file, their servers started for the time of the block where `up` says so."""
-    if models is None:
-        if up:
-            raise BadInput("--up starts the servers of a models file: add --models FILE")
-        yield {}
-    elif up:
-        with _servers().running(models) as served:
+def _served(models: Path | None, up: Path | None) -> Iterator[dict[str, Any]]:
+    """The roles of a models file; of `up`, with their servers started for the time of the block."""
+    if models and up:
+        raise BadInput("--models uses servers that run, --up starts them: name the file once")
+    if up:
+        with _servers().running(up) as served:
             yield served
     else:
-        yield _servers().roles_of(models)
+        yield _servers().roles_of(models) if models else {}
 
 
 def _servers() -> Any:
@@ -132,7 +133,7 @@ def eval_(
     prm: PrmFlag = None,
     model_role: RoleFlag = None,
     models: ModelsFlag = None,
-    up: UpFlag = False,
+    up: UpFlag = None,
     limit: Annotated[int | None, typer.Option(help="The first N problems.", min=1)] = None,
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
@@ -148,47 +149,47 @@ def eval_(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate workflows on a task: a table, a picture, and a record a problem."""
-    with _manners(), _served(models, up) as served:
-        asyncio.run(
-            _evaluate(
-                [Workflow.named(name) for name in dict.fromkeys(workflow or FIRST)],
-                task,
-                Models(specs_of(task, {"small": small, "large": large, "prm": prm}, model_role or [], served), served),
-                limit=limit,
-                budget=Budget.parse(budget),
-                seed=seed,
-                settings=setting or [],
-                connections=max_connections,
-                log_dir=log_dir,
-                instruction=instruction,
-                roles=model_role or [],
-                plot=plot,
-                display=Display.none if as_json else display,
-                as_json=as_json,
+    with _manners():  # what can be wrong with the command is found before a server starts
+        workflows = [Workflow.named(name) for name in dict.fromkeys(workflow or FIRST)]
+        limits = Budget.parse(budget)
+        check_roles(workflows, limits, model_role or [])
+        options = settings_of(setting or [], workflows)
+        opened = open_task(task, None if instruction is None else instruction and f"\n\n{instruction}")
+        with _served(models, up) as served:
+            specs = specs_of(task, {"small": small, "large": large, "prm": prm}, model_role or [], served)
+            asyncio.run(
+                _evaluate(
+                    workflows,
+                    opened,
+                    Models(specs, served),
+                    options,
+                    limit=limit,
+                    budget=limits,
+                    seed=seed,
+                    connections=max_connections,
+                    log_dir=log_dir,
+                    plot=plot,
+                    display=Display.none if as_json else display,
+                    as_json=as_json,
+                )
             )
-        )
 
 
 async def _evaluate(
     workflows: Sequence[Workflow],
-    task_name: str,
+    task: Task,
     models: Models,
+    options: Sequence[dict[str, Any]],
     *,
     limit: int | None,
     budget: Budget,
     seed: int,
-    settings: Sequence[str],
     connections: int,
     log_dir: Path,
-    instruction: str | None,
-    roles: Sequence[str],
     plot: bool,
     display: Display,
     as_json: bool,
 ) -> None:
-    check_roles(workflows, budget, roles)
-    task = open_task(task_name, None if instruction is None else instruction and f"\n\n{instruction}")
-    options = settings_of(settings, workflows)
     bound = [models.bind(w, o) for w, o in zip(workflows, options, strict=True)]
     models.warn_of(budget)
     examples = task.examples(limit)
@@ -332,7 +333,7 @@ def solve_(
     prm: PrmFlag = None,
     model_role: RoleFlag = None,
     models: ModelsFlag = None,
-    up: UpFlag = False,
+    up: UpFlag = None,
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
     setting: SetFlag = None,
@@ -340,16 +341,17 @@ def solve_(
     as_json: JsonFlag = False,
 ) -> None:
     """Solve one problem and show the answer, the solution behind it and what it cost."""
-    with _manners(), _served(models, up) as served:
+    with _manners():
         if not problem.strip():
             raise BadInput("there is no problem to solve: the text is empty")
         if not is_text(problem):
             raise BadInput("the problem's text is not UTF-8")
-        found = Workflow.named(workflow)
-        check_roles([found], Budget.parse(budget), model_role or [])
-        roles = Models(specs_of("lab", {"small": small, "large": large, "prm": prm}, model_role or [], served), served)
+        found, limits = Workflow.named(workflow), Budget.parse(budget)
+        check_roles([found], limits, model_role or [])
         (options,) = settings_of(setting or [], [found])
-        result = asyncio.run(_solve(problem, found, roles, options, Budget.parse(budget), seed, trace))
+        with _served(models, up) as served:
+            specs = specs_of("lab", {"small": small, "large": large, "prm": prm}, model_role or [], served)
+            result = asyncio.run(_solve(problem, found, Models(specs, served), options, limits, seed, trace))
         _show(result, as_json)
 
 
@@ -430,10 +432,12 @@ def status(models: ModelsFile) -> None:
 @app.command("doctor")
 def doctor(
     models: Annotated[Path, typer.Option("--models", help="A models file.", metavar="MODELS.TOML")],
-    up: UpFlag = False,
+    start: Annotated[
+        bool, typer.Option("--start/--no-start", help="Start servers that are not up, for the time of the report.")
+    ] = True,
 ) -> None:
     """Say for each role what works, what will be slower or unavailable, and how to switch it on."""
-    with _manners(), _served(models, up) as served:
+    with _manners(), _servers().examined(models, start) as served:
         if _servers().doctor(served):
             raise typer.Exit(1)
 

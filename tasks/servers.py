@@ -33,6 +33,25 @@ def running(models: Path) -> Iterator[dict[str, RoleSpec]]:
         yield served
 
 
+@contextmanager
+def examined(models: Path, start: bool) -> Iterator[dict[str, RoleSpec]]:
+    """What `doctor` looks at: the roles, with what is not up started for the time of the block if `start`, as far as there is
+    a vLLM to start it with. A role that is served nowhere stays so, and the report says it."""
+    specs = roles_of(models)
+    waiting = launch.to_start(specs)
+    if waiting and start:
+        try:
+            launch.python_with_vllm()
+        except BadInput as error:
+            say(f"not started: {error}")
+        else:
+            say(f"starting {', '.join(waiting)} for the time of this report (--no-start looks only at what is up)")
+            with launch.running(specs, say) as served:
+                yield served
+            return
+    yield specs
+
+
 def up(models: Path, python: str | None, timeout: float) -> None:
     """Start what a models file needs, and leave it running."""
     specs = load(models)

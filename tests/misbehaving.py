@@ -21,6 +21,7 @@ class Misbehaving:
     def __init__(self, *, chat_only: bool = False, latency: float = 0.0, host: str = "127.0.0.1") -> None:
         self.chat_only, self.latency, self.host = chat_only, latency, host
         self.reply = "A: 1 + 1 = 2\n\nThe answer is \\boxed{2}"
+        self.opening = "<assistant>"
         self.faults: list[Fault] = []
         self.always: Fault | None = None
         self.change: Callable[[dict[str, Any]], dict[str, Any]] = lambda answer: answer
@@ -110,7 +111,7 @@ class Misbehaving:
             text = body.get("prompt")
             if text is None:
                 text = "".join(f"<{m['role']}>{m['content']}\n" for m in body["messages"])
-                text += "<assistant>" if body.get("add_generation_prompt") else ""
+                text += self.opening if body.get("add_generation_prompt") else ""
             return {"tokens": [ord(c) for c in text], "count": len(text), "token_strs": list(text)}
         return None
 

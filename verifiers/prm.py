@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from reasonweave.orchestrator.models.base import RewardModel
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import Candidate, Score
+from reasonweave.orchestrator.types import Candidate, Score, Step
 
 Reduction: TypeAlias = Callable[[Sequence[float]], float]
 """From the step scores of a solution (at least one) to its value."""
@@ -52,3 +52,21 @@ class ProcessReward:
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         rated = await self.model.rate(candidates, run)
         return [replace(score, value=self.reduce(score.steps)) if score.steps else score for score in rated]
+
+
+@dataclass(frozen=True)
+class PrefixReward:
+    """A process reward model asked once about all that is written: the steps become one, with one tag at its end.
+
+    Called "model" aggregation where particle filtering was introduced (Puri et al., 2025). It suits models that judge a whole
+    prefix at a tag. The value is that one reward; there are no step scores.
+    """
+
+    model: RewardModel
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        merged = [
+            replace(c, steps=(Step(" ".join(c.text.split()), "", c.tokens),)) if c.text.strip() else c
+            for c in candidates
+        ]
+        return [replace(score, steps=()) for score in await self.model.rate(merged, run)]

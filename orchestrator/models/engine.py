@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import itertools
 import math
+import os
 import threading
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, seconds_left
+from reasonweave.orchestrator.models.launch import QUIET
 from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
 from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, reason_of, together, tokens_of
 from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Usage
@@ -31,14 +33,13 @@ class _Engine:
 
     def __init__(self, model: str, options: dict[str, Any]) -> None:
         self.model, self.options = model, options
-        self.loop = asyncio.new_event_loop()
-        self._lock = asyncio.Lock()
         self._llm: Any = None
         self._thread: threading.Thread | None = None
 
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop and wait for it on the caller's."""
         if self._thread is None:
+            self.loop, self._lock = asyncio.new_event_loop(), asyncio.Lock()
             self._thread = threading.Thread(
                 target=self.loop.run_forever, name=f"vllm-{Path(self.model).name}", daemon=True
             )
@@ -49,6 +50,8 @@ class _Engine:
         """The engine; on its own loop."""
         async with self._lock:
             if self._llm is None:
+                for name, value in QUIET.items():
+                    os.environ.setdefault(name, value)
                 vllm = _vllm()
                 args = vllm.AsyncEngineArgs(model=self.model, disable_log_stats=True, **self.options)
                 async_llm = importlib.import_module("vllm.v1.engine.async_llm").AsyncLLM
@@ -93,13 +96,16 @@ class _Engine:
             return
         if self._llm is not None:
             await self.call(_shut(self._llm))
+            self._llm = None
         self.loop.call_soon_threadsafe(self.loop.stop)
-        await asyncio.to_thread(self._thread.join, 10)
+        await asyncio.to_thread(self._thread.join, 30)
+        if not self._thread.is_alive():
+            self.loop.close()
         self._thread = None
 
 
 async def _shut(llm: Any) -> None:
-    llm.shutdown()
+    llm.shutdown(timeout=10)
 
 
 def _vllm() -> Any:

@@ -27,7 +27,8 @@ STATE = Path(".reasonweave")
 USED = 0.9
 """Part of a GPU's memory that all roles on it share."""
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
-"""Environment of a server, where the models file and the shell do not say otherwise."""
+"""vLLM's environment, where the models file and the shell do not say otherwise: no statistics sent out, and on the CPU a
+gibibyte for keys and values, where vLLM would take most of the memory."""
 TAIL = 15
 """Lines of its log to show of a server that did not start."""
 

@@ -104,9 +104,13 @@ class RoleSpec(BaseModel):
     def open(self, role: str) -> Model | RewardModel:
         """The model of this role. Raises `BadInput` where it is not served anywhere yet."""
         if self.spec is not None:
-            return open_model(self.spec, role=role)
+            model = open_model(self.spec, role=role)
+            model.rates = model.rates if self.rates == Rates() else self.rates
+            return model
         if not self.url:
-            raise BadInput(f"role {role!r}: {self.model} has no url; start it with `reasonweave up`, or run with --up")
+            raise BadInput(
+                f"role {role!r}: {self.model} has no url; `reasonweave up FILE` starts it, or --up FILE around one run"
+            )
         if self.reward is not None:
             return ServerRewardModel(self.model, self.endpoint(), FORMATS[self.reward], role=role, rates=self.rates)
         return ServerModel(

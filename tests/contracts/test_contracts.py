@@ -20,7 +20,7 @@ from reasonweave.orchestrator.testing import (
     check_verifier,
 )
 from reasonweave.strategies import Sample, whole
-from reasonweave.verifiers import ProcessReward, SelfCheck, UtilityDigit
+from reasonweave.verifiers import PrefixReward, ProcessReward, SelfCheck, UtilityDigit
 
 
 def build(name: str) -> Any:
@@ -52,8 +52,13 @@ def test_policies_keep_theirs(policy: Sample, problem: Problem) -> None:
 
 @pytest.mark.parametrize(
     "verifier",
-    [ProcessReward(ScriptedReward()), UtilityDigit(ScriptedModel(["7"])), SelfCheck(ScriptedModel(["True"]))],
-    ids=["prm", "digit", "self-check"],
+    [
+        ProcessReward(ScriptedReward()),
+        PrefixReward(ScriptedReward()),
+        UtilityDigit(ScriptedModel(["7"])),
+        SelfCheck(ScriptedModel(["True"])),
+    ],
+    ids=["prm", "prefix", "digit", "self-check"],
 )
 def test_verifiers_keep_theirs(verifier: Verifier, problem: Problem) -> None:
     check_verifier(verifier, problem)

@@ -104,6 +104,24 @@ def test_a_prompt_is_rendered_once_and_equal_prompts_are_one_request(server: Mis
     assert all(u.prompt == len(RENDERED) and u.completion == len(server.reply) for u in usages)
 
 
+def test_a_template_that_opens_the_thinking_is_thought_on(server: Misbehaving) -> None:
+    server.opening = "<assistant><think>\n"
+    server.reply = "Hm.\n\nSo 2.</think>\n\nThe answer is \\boxed{2}"
+    result = solve("What is 1 + 1?", single(model(server)), seed=1)
+    policy, candidate = Sample(model(server)), Candidate(Problem("What is 1 + 1?"))
+
+    async def two(candidate: Candidate) -> Candidate:
+        for step in range(2):
+            (candidate,) = await policy.extend([candidate], Run(1, (step,)))
+        return candidate
+
+    candidate = wait(two(candidate))
+    opened = RENDERED.replace("<assistant>", server.opening)
+    assert ["".join(map(chr, body["prompt"])) for body in server.generations()] == [opened, opened, opened + "Hm.\n\n"]
+    assert result.answer == "2"
+    assert candidate.text.startswith("Hm.\n\n")
+
+
 def test_steps_go_on_from_the_very_ids_that_were_written(server: Misbehaving) -> None:
     served = model(server)
 

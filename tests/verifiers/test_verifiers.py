@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reasonweave.orchestrator import Candidate, Completion, Problem, Request, Run, Step, Token, Usage
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
-from reasonweave.verifiers import ProcessReward, SelfCheck, UtilityDigit
+from reasonweave.verifiers import PrefixReward, ProcessReward, SelfCheck, UtilityDigit
 from reasonweave.verifiers.prm import average, last, lowest, product
 
 CANDIDATE = Candidate(Problem("q"), (Step("one\n\n", "m", 1), Step("two\n\n", "m", 1)))
@@ -104,3 +104,9 @@ def test_a_judgement_that_was_not_made_is_nan_and_no_number(verifier: type[Utili
 
 def test_the_repr_names_the_reduction_and_no_address() -> None:
     assert repr(ProcessReward(ScriptedReward(), last)) == "ProcessReward(ScriptedReward('scripted-prm'), last)"
+
+
+def test_a_prefix_is_rewarded_as_one_step() -> None:
+    model = ScriptedReward(lambda problem, steps: 0.3 if list(steps) == ["one two"] else 1.0)
+    (score,) = asyncio.run(PrefixReward(model).score([CANDIDATE], Run()))
+    assert (score.value, score.steps) == (0.3, ())
