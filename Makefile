@@ -63,7 +63,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 .venv-vllm/.english: .venv-vllm/.ready tests/english/convert.py
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install gguf accelerate
 	.venv-vllm/bin/python tests/english/convert.py .venv-vllm/english
-	touch $@
+	test ! -d .venv-vllm/english || touch $@
 
 clean:
 	rm -rf $(VENV) .venv-live .venv-vllm build dist *.egg-info demo runs

@@ -98,6 +98,7 @@ class Misbehaving:
             fields += (
                 "add_special_tokens",
                 "cache_salt",
+                "priority",
                 "session_id",
                 "top_k",
                 "temperature",

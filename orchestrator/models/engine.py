@@ -53,7 +53,9 @@ class _Engine:
                 for name, value in QUIET.items():
                     os.environ.setdefault(name, value)
                 vllm = _vllm()
-                args = vllm.AsyncEngineArgs(model=self.model, disable_log_stats=True, **self.options)
+                on_cpu = importlib.import_module("vllm.platforms").current_platform.is_cpu()
+                careful = {"enable_chunked_prefill": False} if on_cpu else {}  # as in launch.command
+                args = vllm.AsyncEngineArgs(model=self.model, disable_log_stats=True, **(careful | self.options))
                 async_llm = importlib.import_module("vllm.v1.engine.async_llm").AsyncLLM
                 try:
                     self._llm = async_llm.from_engine_args(args)

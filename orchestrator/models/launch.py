@@ -29,6 +29,8 @@ USED = 0.9
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 """vLLM's environment, where the models file and the shell do not say otherwise: no statistics sent out, and on the CPU a
 gibibyte for keys and values, where vLLM would take most of the memory."""
+SHEPHERD = {"pooling_type": "STEP", "step_tag_id": 12902, "returned_token_ids": [648, 387]}
+"""The ids of `ки`, `+` and `-` in Math-Shepherd's tokenizer, Mistral's."""
 TAIL = 15
 """Lines of its log to show of a server that did not start."""
 
@@ -113,7 +115,11 @@ def _meet(a: list[int] | None, b: list[int] | None) -> bool:
 
 
 def command(spec: RoleSpec, port: int, python: str, share: float | None) -> list[str]:
-    """The command line of a role's server. `share` is its part of the GPUs' memory, None on a CPU."""
+    """The command line of a role's server. `share` is its part of the GPUs' memory, None on a CPU.
+
+    On a CPU prompts are not prefilled in chunks: vLLM's CPU worker dies where it chunks the prompt of a seeded request
+    ("CPU Generator does not use offset", 0.32).
+    """
     chosen: dict[str, Any] = {
         "model": spec.model,
         "served-model-name": Path(str(spec.model)).name if Path(str(spec.model)).is_dir() else spec.model,
@@ -125,10 +131,14 @@ def command(spec: RoleSpec, port: int, python: str, share: float | None) -> list
         chosen["gpu-memory-utilization"] = share
         if spec.gpus and len(spec.gpus) > 1:
             chosen["tensor-parallel-size"] = len(spec.gpus)
+    else:
+        chosen["enable-chunked-prefill"] = False
     if spec.reward in ("qwen", "tags", "shepherd", "outcome"):
         chosen["runner"] = "pooling"
         if spec.reward in ("qwen", "tags") and (tag := _step_tag(Path(str(spec.model)))) is not None:
             chosen["pooler-config"] = {"pooling_type": "STEP", "step_tag_id": tag}
+        elif spec.reward == "shepherd":
+            chosen["pooler-config"] = SHEPHERD
     if spec.priority is not None:
         chosen["scheduling-policy"] = "priority"
     chosen |= spec.vllm

@@ -6,20 +6,19 @@ judges. What is checked is what a good model would not change: records, usage, t
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reasonweave.orchestrator import Budget, Candidate, Context, Generated, Model, Rated, Run, Sampling, Usage, asolve
+from reasonweave.orchestrator import Budget, Candidate, Context, Model, Run, Sampling, Usage, asolve
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.launch import running
 from reasonweave.orchestrator.models.roles import RoleSpec
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.registry import Workflow, names
-from reasonweave.orchestrator.trace import Event
+from reasonweave.orchestrator.trace import Event, Generated, Rated
 from reasonweave.orchestrator.types import DELIMITER
 from reasonweave.strategies import Sample
 from reasonweave.tasks.evaluation.records import Header, Log, Record
@@ -68,7 +67,7 @@ def test_every_workflow_keeps_true_records(name: str, roles: dict[str, Model], t
         workflow=name, strategy="", options={}, task=TASK.name, limit=None, seed=1, budget="", models={}, packages={}
     )
     log = Log(tmp_path / "records.jsonl", header)
-    records = asyncio.run(
+    records = wait(
         evaluate(made(workflow, roles), EXAMPLES, budget=None, seed=1, connections=5, log=log, done=lambda record: None)
     )
     log.close()
@@ -90,9 +89,7 @@ def test_every_workflow_keeps_to_a_budget(name: str, roles: dict[str, Model]) ->
     flow = made(Workflow.named(name), roles)
     for limit in (300, 700):
         events: list[Event] = []
-        result = asyncio.run(
-            asolve(EXAMPLES[0].problem, flow, budget=Budget(tokens=limit), seed=2, trace=events.append)
-        )
+        result = wait(asolve(EXAMPLES[0].problem, flow, budget=Budget(tokens=limit), seed=2, trace=events.append))
         assert result.errors == ()
         assert 0 < result.tokens <= limit
         calls = [event for event in events if isinstance(event, Generated | Rated)]
@@ -110,12 +107,12 @@ def test_paragraphs_are_steps_and_the_text_goes_on(roles: dict[str, Model]) -> N
                 break
         return candidate
 
-    candidate = asyncio.run(write(Run(3)))
+    candidate = wait(write(Run(3)))
     assert candidate.text.strip()
     assert "<|im_" not in candidate.text
     assert all(step.text.count(DELIMITER) <= 1 and step.tokens > 0 for step in candidate.steps)
     whole = Sampling(temperature=0.0, max_tokens=sum(step.tokens for step in candidate.steps))
-    (once,) = asyncio.run(roles["small"].generate([Context(candidate.problem.messages)], Run(4), sampling=whole))
+    (once,) = wait(roles["small"].generate([Context(candidate.problem.messages)], Run(4), sampling=whole))
     assert candidate.text.startswith(once.text) or once.text.startswith(candidate.text)
 
 
@@ -130,4 +127,4 @@ def test_a_judge_that_would_rather_talk_is_read_by_its_first_token(roles: dict[s
             assert 0 <= score.value <= 9
 
     for verifier in (UtilityDigit(roles["large"]), SelfCheck(roles["large"])):
-        asyncio.run(judged(verifier))
+        wait(judged(verifier))

@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,9 @@ from reasonweave.orchestrator import (
 )
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.endpoint import Endpoint, Throttle
+from reasonweave.orchestrator.models.launch import command, shares, to_start
 from reasonweave.orchestrator.models.reward_server import ServerRewardModel, StepTags
+from reasonweave.orchestrator.models.roles import load
 from reasonweave.orchestrator.models.server import ServerModel
 from reasonweave.orchestrator.testing import check_model
 from reasonweave.strategies import Sample, self_consistency, single
@@ -446,3 +449,27 @@ def test_a_rating_that_fails_is_nan_and_says_why(server: Misbehaving) -> None:
 
 def test_single_on_a_server_is_single(server: Misbehaving) -> None:
     assert solve("What is 1 + 1?", single(model(server))).answer == "2"
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples").glob("models.*.toml")), ids=str)
+def test_the_examples_models_files_are_read_and_can_be_started(path: Path) -> None:
+    specs = load(path)
+    assert {"small", "large"} <= set(specs)
+    parts = shares(to_start(specs))
+    for role, spec in to_start(specs).items():
+        line = command(spec, 8000, "python", parts[role])
+        assert line[line.index("--model") + 1] == spec.model
+        assert ("--runner" in line) == (spec.reward is not None)
+        assert 0 < parts[role] < 1
+
+
+def test_salt_session_and_priority_go_along(server: Misbehaving) -> None:
+    served = model(server)
+    served.priority = 3
+    ask(served)
+    ask(served, run=Run(2))
+    first, second = server.generations()
+    assert first["priority"] == 3
+    assert first["cache_salt"] == first["session_id"] != second["cache_salt"]
+    labels = {headers["x-session-id"] for path, _, headers in server.asked if path == "/v1/completions"}
+    assert labels == {first["session_id"], second["session_id"]}

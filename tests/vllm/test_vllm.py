@@ -244,6 +244,13 @@ def _there(pid: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize("backend", ["models", "engines"])
+def test_hundreds_of_prompts_at_once(request: pytest.FixtureRequest, backend: str) -> None:
+    crowd = [Context(chain.messages) for chain in (Problem(c.text) for c in problems(300))]
+    answers = ask(request.getfixturevalue(backend)["small"], crowd, Sampling(max_tokens=8), Run(9))
+    assert {c.finish_reason for c in answers} <= {"length", "eos"}
+
+
 def test_usage_adds_up_to_what_the_ledger_says(models: dict[str, Any]) -> None:
     run = Run(8, ledger=Ledger())
     answers = ask(models["small"], CONTEXTS[:5] * 3, Sampling(max_tokens=100), run)
