@@ -32,6 +32,13 @@ class StepPolicy(Protocol):
 
 
 @runtime_checkable
+class Acceptor(Protocol):
+    """Says for each drafted candidate whether its new step stays; `before` are the candidates that were extended."""
+
+    async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]: ...
+
+
+@runtime_checkable
 class Verifier(Protocol):
     """Scores candidates, higher is better, in the same order."""
 

@@ -83,6 +83,8 @@ class ScriptedModel(Model):
         self.calls: list[list[Request]] = []
         """Every batch that was asked for, in order."""
 
+    exact = True
+
     def count(self, context: Context) -> int:
         written = sum(len(words(message.content)) + 1 for message in context.messages)
         return written + len(words(context.prefix))

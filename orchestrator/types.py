@@ -54,17 +54,32 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token: its text, its natural log-probability at temperature 1 (the model's own, before top-p and
+    top-k), and the `top_logprobs` most probable alternatives, most probable first."""
+
+    text: str
+    logprob: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One reasoning step. The texts of a candidate's steps, joined, are exactly what was generated.
 
     `author` names the model that wrote it; `tokens` is how many it took; `logprob` is the sum of their natural
-    log-probabilities under the author at temperature 1 (None where the server gives none).
+    log-probabilities under the author at temperature 1 (None where the server gives none). `told` has the tokens with
+    their alternatives where the policy asked for them. `open` says that the text stops in the middle of a step, and
+    that the next one goes on with it. `label` is a policy's own note of why it is there ("cue", "recap").
     """
 
     text: str
     author: str
     tokens: int
     logprob: float | None = None
+    told: tuple[Token, ...] = ()
+    open: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,17 @@ class Candidate:
     @property
     def text(self) -> str:
         return "".join(step.text for step in self.steps)
+
+    @property
+    def passages(self) -> tuple[str, ...]:
+        """The texts of the steps, each open one joined with what goes on after it: what reward models are shown."""
+        parts, begun = list[str](), ""
+        for step in self.steps:
+            begun += step.text
+            if not step.open:
+                parts.append(begun)
+                begun = ""
+        return (*parts, begun) if begun else tuple(parts)
 
     @property
     def answer(self) -> str | None:
@@ -232,7 +258,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to generate. `max_tokens` is a ceiling a call; `stop` strings stay in the text; `top_logprobs` alternatives a token."""
+    """How to generate. `max_tokens` is a ceiling a call; `stop` strings stay in the text; `top_logprobs` alternatives a token.
+
+    `prefix_logprobs` also tells what the model thinks of the context's prefix, token by token (`Completion.prefix`). Servers
+    compute the whole prompt anew for it, so it is no part of a hot path.
+    """
 
     temperature: float = 0.8
     top_p: float = 1.0
@@ -240,6 +270,7 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
+    prefix_logprobs: bool = False
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, 0 <= _number(self.temperature) < math.inf, "a number, 0 or more")
@@ -249,16 +280,6 @@ class Sampling:
         _check("top_logprobs", self.top_logprobs, _number(self.top_logprobs) >= 0, "0 or more")
         if isinstance(self.stop, str) or not all(isinstance(stop, str) and stop for stop in self.stop):
             raise BadInput(f"stop={self.stop!r}: give a tuple of texts, none of them empty")
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One generated token: its text, its natural log-probability at temperature 1 (the model's own, before top-p and
-    top-k), and the `top_logprobs` most probable alternatives, most probable first."""
-
-    text: str
-    logprob: float | None = None
-    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +315,8 @@ class Usage:
 class Completion:
     """What a model generated for one context. `tokens` is empty where the server tells no tokens apart.
 
-    `lost` is the part of `usage` that went into attempts that failed before this answer came.
+    `lost` is the part of `usage` that went into attempts that failed before this answer came. `prefix` has the tokens of the
+    context's prefix where `Sampling.prefix_logprobs` asked for them.
     """
 
     text: str
@@ -303,6 +325,7 @@ class Completion:
     tokens: tuple[Token, ...] = ()
     error: str | None = None
     lost: Usage = Usage()
+    prefix: tuple[Token, ...] = ()
 
     @property
     def logprob(self) -> float | None:

@@ -22,6 +22,8 @@ from reasonweave.verifiers.prm import ProcessReward
 if TYPE_CHECKING:
     from reasonweave.orchestrator.models.roles import RoleSpec  # heavy: it brings the HTTP client
 
+JUDGE = "judge"
+"""A verifier role of this name is the large model's, by one token, where nobody else is named for it."""
 LAB = {"small": "lab/small", "large": "lab/large", "prm": "lab/prm"}
 
 
@@ -38,6 +40,9 @@ class Models:
         """The strategy of a workflow over these models, and the spec of each role that it uses."""
         parts: dict[str, Any] = {}
         for role, kind in workflow.roles.items():
+            if role == JUDGE and role not in self.specs and "large" in parts:
+                parts[role] = UtilityDigit(parts["large"])
+                continue
             if role not in self.specs:
                 flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
                 raise BadInput(
@@ -53,7 +58,7 @@ class Models:
             raise BadInput(f"workflow {workflow.name} cannot be made: {described(error)}{where(error)}") from error
         if not isinstance(strategy, Strategy):
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
-        return strategy, {role: self.specs[role] for role in workflow.roles}
+        return strategy, {role: self.specs[role] for role in workflow.roles if role in self.specs}
 
     def _part(self, role: str, kind: type) -> Model | Verifier:
         if role not in self._open:

@@ -99,6 +99,8 @@ class Model(_Door, ABC):
 
     context_length: int | None = None
     """The most tokens that prompt and completion may have together; None where unknown."""
+    exact: bool = False
+    """Whether `count` is exact. Only then does the door itself answer a prompt that fills the context."""
 
     def count(self, context: Context) -> int:
         """Prompt tokens of a context: exact, or an upper bound. The default counts UTF-8 bytes, and 16 a message."""
@@ -118,7 +120,8 @@ class Model(_Door, ABC):
 
         A request whose full hold does not fit waits for its siblings to settle, then runs with fewer tokens; one that
         cannot have a single token comes back empty with finish reason "budget". Where that is true of all of them,
-        raises `OverBudget`. Raises `SeedReuse` where this path was used before.
+        raises `OverBudget`. A prompt that fills the model's context comes back empty with finish reason "length" and an
+        error, without a call. Raises `SeedReuse` where this path was used before.
         """
         if not contexts:
             return []
@@ -130,6 +133,9 @@ class Model(_Door, ABC):
                 done = dict.fromkeys(range(len(contexts)), failed)
                 return [failed] * len(contexts)
             waiting = [(i, context, self.count(context)) for i, context in enumerate(contexts)]
+            if self.exact and self.context_length is not None:
+                done = {i: self._overfull(n) for i, _, n in waiting if n >= self.context_length}
+                waiting = [each for each in waiting if each[0] not in done]
             refused: OverBudget | None = None
             while waiting:
                 wave, left = await self._admit(waiting, run, sampling)
@@ -199,6 +205,10 @@ class Model(_Door, ABC):
             cut = self._refusal(run, prompt, asked) if allowed < asked else None
             wave.append(_Admitted(i, request, _Held(self.role, run, worst, request.meter), cut))
         return wave, []
+
+    def _overfull(self, prompt: int) -> Completion:
+        told = f"{self.name}: the prompt's {prompt} tokens fill the context of {self.context_length}"
+        return Completion("", "length", error=told)
 
     def _worst(self, sampling: Sampling, prompt: int) -> Usage:
         """The most that one call may cost: what the caller asks for, within the model's context."""
@@ -355,7 +365,7 @@ class RewardModel(_Door, ABC):
 
     @final
     async def rate(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
-        """Score each candidate's steps, in order: hold, call, settle, trace.
+        """Score each candidate's steps (`Candidate.passages`), in order: hold, call, settle, trace.
 
         Identical candidates are rated, and paid, once. One that could not be rated has the value nan and
         says why in `error`, so that a reward model that fails loses no candidate. Raises `OverBudget` where not all
@@ -366,7 +376,7 @@ class RewardModel(_Door, ABC):
             return []
         run.claim()
         began = time.monotonic()
-        keys = [(c.problem, tuple(step.text for step in c.steps)) for c in candidates]
+        keys = [(c.problem, c.passages) for c in candidates]
         asked = list(dict.fromkeys(keys))
         found: dict[object, Score] = {}
         spent: list[Usage] = []

@@ -21,7 +21,7 @@ import numpy as np
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, described
 from reasonweave.orchestrator.models.base import BREATH, Model, Rating, Request, RewardModel
-from reasonweave.orchestrator.models.pick import pick
+from reasonweave.orchestrator.models.pick import log_softmax, pick
 from reasonweave.orchestrator.models.qwen2 import BUCKET, F32, Buffers, Qwen2, spread
 from reasonweave.orchestrator.models.texts import tagged
 from reasonweave.orchestrator.models.vocabulary import Vocabulary
@@ -67,6 +67,9 @@ class _Prefilled:
 
     ids: tuple[int, ...]
     session: int
+    tell: int | None = None
+    """The place of the first token whose log-probability is asked for."""
+    told: tuple[Token, ...] = ()
     waiting: int = 0
     keys: F32 | None = None
     values: F32 | None = None
@@ -225,7 +228,7 @@ class Engine:
                 self._cache.drop(session)
             self._flying = {job for job in self._flying if not job.cancelled} | set(jobs)
             for job in jobs:
-                self._waiting.extend(sequence for sequence in job.sequences if sequence.end is None)
+                self._waiting.extend(job.sequences)
                 if job.ratings:
                     self._guarded(job, self._rate, job)
             try:
@@ -323,10 +326,17 @@ class Engine:
         """Compute a prompt; returns how many of its tokens the cache had."""
         found = self._cache.find(prompt.session, prompt.ids)
         cached = found[0].shape[2] if found else 0
+        if found and prompt.tell is not None and cached > prompt.tell - 1:  # their hidden states are not in the cache
+            cached = (prompt.tell - 1) // BLOCK * BLOCK
+            found = (found[0][:, :, :cached], found[1][:, :, :cached]) if cached else None
         hidden, prompt.keys, prompt.values = self.network.prefill(
             np.array(prompt.ids[cached:]), *(found or (None, None))
         )
         prompt.logits = self.network.logits(hidden[-1:])
+        if prompt.tell is not None:
+            ids = prompt.ids[prompt.tell :]
+            logs = log_softmax(self.network.logits(hidden[prompt.tell - 1 - cached : -1]))
+            prompt.told = tuple(Token(self._show(i), float(row[i])) for i, row in zip(ids, logs, strict=True))
         return cached
 
     def _place(self, sequence: _Sequence, keys: F32, values: F32) -> None:
@@ -417,6 +427,8 @@ class EmbeddedModel(Model):
         super().__init__(name or Path(folder).name, role=role, rates=rates or active)
         self.context_length = self.engine.network.shape.context
 
+    exact = True
+
     def count(self, context: Context) -> int:
         return len(self.engine.vocabulary.encode(render(context)))
 
@@ -424,25 +436,25 @@ class EmbeddedModel(Model):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         job = _Job(*_answers(loop, future))
-        prompts: dict[tuple[int, ...], _Prefilled] = {}
+        prompts: dict[object, _Prefilled] = {}
         for request in requests:
             request.meter.usage = Usage(calls=1)  # nothing is computed yet
         for at, request in enumerate(requests, 1):
             if at % BREATH == 0:
                 await asyncio.sleep(0)
             ids = self.engine.vocabulary.encode(render(request.context))
-            prompt = prompts.setdefault(ids, _Prefilled(ids, request.session))
+            tell = None
+            if request.sampling.prefix_logprobs:
+                tell = len(self.engine.vocabulary.encode(render(Context(request.context.messages))))
+            prompt = prompts.setdefault((ids, tell), _Prefilled(ids, request.session, tell))
             prompt.waiting += 1
             stops = tuple(stop.encode() for stop in request.sampling.stop)
             source = np.random.Generator(np.random.Philox(key=request.seed))
             sequence = _Sequence(request, prompt, job, stops, source)
-            if len(ids) >= self.engine.network.shape.context:
-                sequence.end = "error"  # no room for a single token; nothing is computed
             job.sequences.append(sequence)
-        job.left = sum(sequence.end is None for sequence in job.sequences)
+        job.left = len(job.sequences)
         try:
-            if job.left:
-                await self.engine.submit(job, future)
+            await self.engine.submit(job, future)
         except asyncio.CancelledError:
             for sequence in job.sequences:
                 sequence.request.meter.usage = self._usage(sequence)
@@ -450,12 +462,9 @@ class EmbeddedModel(Model):
         return [self._completion(sequence) for sequence in job.sequences]
 
     def _completion(self, sequence: _Sequence) -> Completion:
-        context, length = self.engine.network.shape.context, len(sequence.prompt.ids)
-        error = (
-            f"{self.name}: the prompt's {length} tokens fill the context of {context}" if length >= context else None
-        )
-        text = sequence.text.decode(errors="replace")
-        return Completion(text, sequence.end or "length", self._usage(sequence), tuple(sequence.tokens), error)
+        text, tokens = sequence.text.decode(errors="replace"), tuple(sequence.tokens)
+        usage = self._usage(sequence)
+        return Completion(text, sequence.end or "length", usage, tokens, prefix=sequence.prompt.told)
 
     def _usage(self, sequence: _Sequence) -> Usage:
         if not sequence.begun:

@@ -21,8 +21,8 @@ from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, seconds_left
 from reasonweave.orchestrator.models.launch import QUIET
 from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
-from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, reason_of, together, tokens_of
-from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Usage
+from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, prefix_of, reason_of, together, tokens_of
+from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Token, Usage
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -173,6 +173,8 @@ class EngineModel(Model):
         self._tokenizer = _Tokenizer(self.engine, template or {})
         self.texts = Texts(self._tokenizer)
 
+    exact = True
+
     def count(self, context: Context) -> int:
         ids = self.texts.ids(context)
         return len(ids) if ids is not None else super().count(context) + TEMPLATE
@@ -207,9 +209,6 @@ class EngineModel(Model):
         if self.texts.ids(request.context) is None:
             await self.texts.learn([request.context], request.session)
         ids = self.texts.ids(request.context) or ()
-        if self.context_length is not None and len(ids) >= self.context_length:
-            told = f"{self.name}: the prompt's {len(ids)} tokens fill the context of {self.context_length}"
-            return Completion("", "error", Usage(calls=1), error=told)
         sampling = request.sampling
         params = _vllm().SamplingParams(
             temperature=sampling.temperature,
@@ -220,6 +219,7 @@ class EngineModel(Model):
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             logprobs=sampling.top_logprobs,
+            prompt_logprobs=0 if sampling.prefix_logprobs else None,
         )
         prompt: dict[str, Any] = {"prompt_token_ids": list(ids)}
         if self.salt:
@@ -230,6 +230,13 @@ class EngineModel(Model):
         found = output.outputs[0]
         usage = request.meter.usage or self.rates.price(prompt=len(ids), completion=len(found.token_ids))
         tokens = tokens_of(_told(found.logprobs, found.token_ids), sampling.top_logprobs)
+        prefix: tuple[Token, ...] = ()
+        if sampling.prefix_logprobs and output.prompt_logprobs:
+            told = [
+                {i: {"logprob": lp.logprob, "decoded_token": lp.decoded_token} for i, lp in (entry or {}).items()}
+                for entry in output.prompt_logprobs
+            ]
+            prefix = prefix_of(told, ids, len(self.texts.ids(Context(request.context.messages)) or ()))
         if found.finish_reason == "budget":
             return Completion(found.text, "budget", usage, tokens)
         reason = reason_of({"finish_reason": found.finish_reason, "stop_reason": found.stop_reason})
@@ -237,7 +244,7 @@ class EngineModel(Model):
             return Completion("", "error", usage, error=f"{self.name}: ended with {found.finish_reason!r}")
         if reason != "eos" and "".join(token.text for token in tokens) == found.text:
             self.texts.remember(request.context, found.text, (*ids, *found.token_ids))
-        return Completion(found.text, reason, usage, tokens)
+        return Completion(found.text, reason, usage, tokens, prefix=prefix)
 
 
 def _told(logprobs: Any, ids: Sequence[int]) -> dict[str, list[Any]]:

@@ -21,7 +21,7 @@ def pick(
     """
     exact = logits.astype(np.float64)
     shifted = exact - exact.max(axis=1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    logs = log_softmax(shifted)
     heat = np.array([s.temperature for s in samplings])
     scaled = shifted / np.where(heat > 0, heat, 1.0)[:, None]
     weights = np.exp(scaled)
@@ -37,6 +37,13 @@ def pick(
         best = np.argsort(-logs[i], kind="stable")[: sampling.top_logprobs] if sampling.top_logprobs else ()
         tops.append([(int(j), float(logs[i, j])) for j in best])
     return chosen, logs[np.arange(len(logs)), chosen], tops
+
+
+def log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Log-probabilities in float64 of rows of logits."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _cut(weights: np.ndarray[Any, Any], top_k: int, top_p: float) -> np.ndarray[Any, Any]:

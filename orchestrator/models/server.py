@@ -19,7 +19,16 @@ from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
 from reasonweave.orchestrator.models.base import Model, Request, seconds_left
 from reasonweave.orchestrator.models.endpoint import Again, Endpoint, OutOfBudget, Replica, Transient, headers
-from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, finite, reason_of, together, tokens_of
+from reasonweave.orchestrator.models.texts import (
+    TEMPLATE,
+    Ids,
+    Texts,
+    finite,
+    prefix_of,
+    reason_of,
+    together,
+    tokens_of,
+)
 from reasonweave.orchestrator.types import Completion, Context, Message, Sampling, Token, Usage
 
 SALT = uuid4().hex[:12]
@@ -139,7 +148,7 @@ class ServerModel(Model):
             async with self.endpoint.bound().lock:
                 if self.able is None:
                     self.able = await probe(self.endpoint, self.served)
-                    self.context_length = self.able.context_length
+                    self.context_length, self.exact = self.able.context_length, self.able.completions
                     self._tokenizer.model, self._tokenizer.whole_pieces = self.able.model, self.able.whole_pieces
         return self.able
 
@@ -168,7 +177,7 @@ class ServerModel(Model):
         able = await self.abilities()
         alike: dict[object, list[int]] = {}
         for i, request in enumerate(requests):
-            alone = request.deadline is not None  # a stream each, so that each can be cut by itself
+            alone = _streamed(request)  # a stream each, so that each can be cut by itself
             alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
         answers: dict[int, Completion] = {}
 
@@ -182,9 +191,6 @@ class ServerModel(Model):
     async def _together(self, requests: Sequence[Request], able: Abilities) -> list[Completion]:
         """Requests with one context, in one call. One that fails for good takes no others with it."""
         first = requests[0]
-        if able.context_length is not None and first.prompt >= able.context_length:
-            told = f"{self.name}: the prompt's {first.prompt} tokens fill the context of {able.context_length}"
-            return [Completion("", "error", Usage(calls=1), error=told) for _ in requests]
 
         def again(spent: Usage | None) -> bool:
             granted = [request.meter.retry(spent) for request in requests]
@@ -194,7 +200,7 @@ class ServerModel(Model):
             if able.completions:
                 if self.texts.ids(first.context) is None:  # another run let go of this chat
                     await self.texts.learn([first.context], first.session)
-                if first.deadline is not None:
+                if _streamed(first):
                     return [await self._stream(first, able, again)]
                 return await self._complete(requests, able, again)
             return await self._chat(requests, able, again)
@@ -214,6 +220,7 @@ class ServerModel(Model):
             "max_tokens": request.max_tokens,
             "n": n,
             "logprobs": sampling.top_logprobs,
+            "prompt_logprobs": 0 if sampling.prefix_logprobs else None,
             "include_stop_str_in_output": True,
             "return_token_ids": True,
             "add_special_tokens": False,
@@ -228,9 +235,10 @@ class ServerModel(Model):
 
     async def _complete(self, requests: Sequence[Request], able: Abilities, again: Again) -> list[Completion]:
         first = requests[0]
+        body = self._body(first, able, len(requests))
         answer = await self.endpoint.call(
             "/v1/completions",
-            self._body(first, able, len(requests)),
+            body,
             session=session_label(first.session),
             deadline=first.deadline,
             again=again,
@@ -247,7 +255,11 @@ class ServerModel(Model):
                 cached=min(length, cached) if i == 0 else length,
                 completion=request.max_tokens if written is None else min(written, request.max_tokens),
             )
-            completions.append(self._read(request, choice, usage, ids))
+            read = self._read(request, choice, usage, ids)
+            if request.sampling.prefix_logprobs:
+                head = len(self.texts.ids(Context(request.context.messages)) or ())
+                read = replace(read, prefix=prefix_of(choice.get("prompt_logprobs"), body["prompt"], head))
+            completions.append(read)
         return completions
 
     def _read(self, request: Request, choice: dict[str, Any], usage: Usage, ids: Sequence[int] | None) -> Completion:
@@ -352,6 +364,11 @@ class _Gathered:
             for name in ("finish_reason", "stop_reason"):
                 if choice.get(name) is not None:
                     self.choice[name] = choice[name]
+
+
+def _streamed(request: Request) -> bool:
+    """With a deadline an answer comes in pieces, except one that servers refuse to stream."""
+    return request.deadline is not None and not request.sampling.prefix_logprobs
 
 
 def session_label(session: int) -> str:

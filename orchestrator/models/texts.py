@@ -116,6 +116,17 @@ def finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
+def prefix_of(told: Any, ids: Sequence[int], head: int) -> tuple[Token, ...]:
+    """The tokens of a prompt from `head` on, with the log-probabilities that vLLM gives for prompts; () where it gave none."""
+    if not isinstance(told, list) or len(told) != len(ids):
+        return ()
+    made = []
+    for token, entry in zip(ids[head:], told[head:], strict=True):
+        found = (entry or {}).get(str(token)) or (entry or {}).get(token) or {}
+        made.append(Token(str(found.get("decoded_token") or ""), finite(found.get("logprob"))))
+    return tuple(made)
+
+
 def tokens_of(told: Any, top: int) -> tuple[Token, ...]:
     """Tokens from a completion's `logprobs`; missing or broken log-probabilities are None."""
     if not told or not told.get("tokens"):

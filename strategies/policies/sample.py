@@ -15,10 +15,11 @@ class Sample:
     r"""One model continues each candidate: by one step that ends with `until`, or with `until=None` to its own end.
 
     `temperature`, `top_p`, `top_k` and `max_tokens` (a ceiling a call) are as in `Sampling`. A whole solution is cut into
-    steps at each ``\n\n``, so that verifiers see the same steps either way.
+    steps at each ``\n\n``, so that verifiers see the same steps either way. With `top_logprobs`, steps keep their tokens and
+    that many alternatives (`Step.told`), for policies and votes that read uncertainty.
 
-    A candidate is done when the model ends by itself, with an answer or without, and when a whole solution reaches its
-    ceiling. A step cut by its ceiling is no finished step: the next call goes on in the middle of it.
+    A candidate is done when the model ends by itself, with an answer or without, when it fills the model's context, and when a
+    whole solution reaches its ceiling. A step cut by its ceiling is open: the next call goes on in the middle of it.
     """
 
     model: Model
@@ -27,24 +28,30 @@ class Sample:
     top_p: float = 1.0
     top_k: int = 0
     max_tokens: int = 512
+    top_logprobs: int = 0
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         """One call for all; candidates with the same text share one prompt, each with a seed of its own."""
         contexts = [Context(candidate.problem.messages, candidate.text) for candidate in candidates]
         stop = (self.until,) if self.until else ()
-        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, stop)
+        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, stop, self.top_logprobs)
         completions = await self.model.generate(contexts, run, sampling=sampling)
         return [self._extended(c, written) for c, written in zip(candidates, completions, strict=True)]
 
     def _extended(self, candidate: Candidate, written: Completion) -> Candidate:
-        if written.finish_reason == "error":
-            return replace(candidate, done=True, failed=written.error or "request failed")
-        if written.finish_reason == "budget" and not written.text:
-            return candidate
-        ended = written.finish_reason == "eos"
-        full = written.finish_reason == "length" and (self.until is None or not written.text)
-        steps = split(written, self.model.name)
-        return candidate.extend(*steps, done=ended or full) if steps else replace(candidate, done=ended or full)
+        return continued(candidate, written, self.model.name, whole=self.until is None, told=self.top_logprobs > 0)
+
+
+def continued(candidate: Candidate, written: Completion, author: str, *, whole: bool, told: bool = False) -> Candidate:
+    """A candidate with what a model wrote after it, cut into steps. `whole` says that the call was for the rest of a solution."""
+    full = written.finish_reason == "length" and (whole or not written.text)
+    if written.finish_reason == "error" or (full and written.error and not candidate.steps):
+        return replace(candidate, done=True, failed=written.error or "request failed")
+    if written.finish_reason == "budget" and not written.text:
+        return candidate
+    done = full or written.finish_reason == "eos"
+    steps = split(written, author, told=told)
+    return candidate.extend(*steps, done=done) if steps else replace(candidate, done=done)
 
 
 def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> Sample:
@@ -52,10 +59,11 @@ def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> 
     return Sample(model, until=None, temperature=temperature, max_tokens=max_tokens)
 
 
-def split(written: Completion, author: str) -> tuple[Step, ...]:
+def split(written: Completion, author: str, *, told: bool = False) -> tuple[Step, ...]:
     r"""A completion as steps: cut after each ``\n\n``, tokens and log-probabilities counted to the step they end in.
 
-    A token across a boundary belongs to the later step.
+    A token across a boundary belongs to the later step. A last step that the model did not end itself is open. `told` keeps
+    the tokens.
 
     Without tokens (a server that tells none), the completion's count goes to the last step.
     """
@@ -63,7 +71,7 @@ def split(written: Completion, author: str) -> tuple[Step, ...]:
         return ()
     if not written.tokens:
         counts = [0] * max(0, len(texts) - 1) + [written.usage.completion]
-        return tuple(Step(text, author, count) for text, count in zip(texts, counts, strict=False))
+        return _opened([Step(text, author, count) for text, count in zip(texts, counts, strict=False)], written)
     ends, end = [], 0
     for text in texts:
         end += len(text)
@@ -75,7 +83,16 @@ def split(written: Completion, author: str) -> tuple[Step, ...]:
         while at < len(ends) - 1 and reached > ends[at]:
             at += 1
         mine[at].append(token)
-    return tuple(Step(text, author, len(told), _sum(told)) for text, told in zip(texts, mine, strict=True))
+    steps = [
+        Step(text, author, len(part), _sum(part), tuple(part) if told else ())
+        for text, part in zip(texts, mine, strict=True)
+    ]
+    return _opened(steps, written)
+
+
+def _opened(steps: list[Step], written: Completion) -> tuple[Step, ...]:
+    cut = written.finish_reason in ("length", "budget") and not written.text.endswith(DELIMITER)
+    return (*steps[:-1], replace(steps[-1], open=True)) if cut else tuple(steps)
 
 
 def _sum(tokens: Sequence[Token]) -> float | None:

@@ -1,0 +1,99 @@
+"""Budget forcing (s1; Muennighoff et al., 2025, arXiv 2501.19393): thinking that goes on, or ends, where the model would not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, Sampling, Step
+from reasonweave.strategies.policies.sample import continued
+from reasonweave.strategies.policies.switch import cut
+
+WAIT, END = "wait", "end"
+
+
+@dataclass(frozen=True)
+class BudgetForcing:
+    r"""One model, step by step, held to a length of thinking.
+
+    Thinking ends at `think_end`, or where the model ends its turn. The first `waits` times that this happens, the end is taken
+    back and `word` written instead, so that the model looks again ("Wait", "Alternatively", …: thinking-token steering). Once a
+    solution's thinking has `limit` tokens, `think_end` and `final` are written for it, and the model answers in at most
+    `answer_tokens`. For models without think tags set `think_end=""`.
+
+    The words that are put in cost nothing and are nobody's (`Step.author` is "").
+    """
+
+    model: Model
+    waits: int = 1
+    limit: int | None = None
+    word: str = "Wait"
+    think_end: str = "</think>"
+    final: str = "Final Answer:"
+    answer_tokens: int = 128
+    until: str = DELIMITER
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.waits < 0 or (self.limit is not None and self.limit < 1):
+            raise BadInput(
+                f"BudgetForcing(waits={self.waits}, limit={self.limit}): waits is 0 or more, limit 1 or more"
+            )
+
+    async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
+        """A call for each token limit that occurs in the batch; one where there is no `limit`."""
+        items = [self._ended(candidate) for candidate in candidates]
+        by_room: dict[int, list[int]] = {}
+        for i, candidate in enumerate(items):
+            by_room.setdefault(self._room(candidate), []).append(i)
+        for room, which in sorted(by_room.items()):
+            contexts = [Context(items[i].problem.messages, items[i].text) for i in which]
+            stops = tuple(dict.fromkeys(stop for stop in (self.until, self.think_end) if stop))
+            sampling = Sampling(self.temperature, self.top_p, max_tokens=room, stop=stops)
+            written = await self.model.generate(contexts, run.child("room", room), sampling=sampling)
+            for i, completion in zip(which, written, strict=True):
+                new = continued(items[i], completion, self.model.name, whole=False)
+                answering = self._closed(items[i])
+                items[i] = (
+                    replace(new, done=new.done or completion.finish_reason == "length")
+                    if answering and self.limit
+                    else new
+                )
+        return [self._looking_again(old, new) for old, new in zip(candidates, items, strict=True)]
+
+    def _closed(self, candidate: Candidate) -> bool:
+        """Is its thinking over, so that what is written now is the answer?"""
+        if any(step.label == END for step in candidate.steps):
+            return True
+        return bool(self.think_end) and self.think_end in candidate.text
+
+    def _room(self, candidate: Candidate) -> int:
+        if self._closed(candidate):
+            return self.answer_tokens if self.limit is not None else self.max_tokens
+        left = self.max_tokens if self.limit is None else self.limit - candidate.tokens
+        return max(1, min(self.max_tokens, left))
+
+    def _ended(self, candidate: Candidate) -> Candidate:
+        """Ends the thinking of a candidate that has reached the limit."""
+        if self.limit is None or candidate.tokens < self.limit or self._closed(candidate):
+            return candidate
+        blank = "" if candidate.text.endswith("\n") else DELIMITER
+        end = f"{self.think_end}{DELIMITER}" if self.think_end else ""
+        return candidate.extend(Step(f"{blank}{end}{self.final}", "", 0, 0.0, open=True, label=END))
+
+    def _looking_again(self, before: Candidate, after: Candidate) -> Candidate:
+        """Takes an end of thinking back, as long as there are waits left."""
+        if after.failed or self._closed(before) or any(step.label == END for step in after.steps):
+            return after
+        at = after.text.find(self.think_end, len(before.text)) if self.think_end else -1
+        waited = sum(step.label == WAIT for step in after.steps)
+        if (at < 0 and not after.done) or waited >= self.waits:
+            return after
+        open_ = cut(after, at) if at >= 0 else replace(after, done=False)
+        blank = "" if not open_.text or open_.text.endswith("\n") else DELIMITER
+        return open_.extend(Step(f"{blank}{self.word}", "", 0, 0.0, open=True, label=WAIT))

@@ -1,0 +1,126 @@
+"""How sure a model was, token by token and step by step: read off log-probabilities that are paid for already."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.types import Candidate, Step, Token
+
+TOP = 20
+"""Alternatives a token that policies ask for: what a vLLM server gives without being told to give more."""
+
+Signal: TypeAlias = Callable[[Token], float]
+"""From a token and its alternatives to how unsure the model was there, higher is less sure; nan where it cannot be told."""
+
+
+def entropy(token: Token) -> float:
+    """Entropy in nats of the next-token distribution; what the alternatives leave out counts as one more token.
+
+    Exact where all tokens are told, else a lower bound.
+
+    >>> round(entropy(Token("a", 0.0, (("a", math.log(0.5)), ("b", math.log(0.5))))), 4)
+    0.6931
+    """
+    if not token.top:
+        return math.nan
+    rest = max(0.0, 1 - math.fsum(math.exp(p) for _, p in token.top))
+    return -math.fsum(math.exp(p) * p for _, p in token.top) - (rest * math.log(rest) if rest > 1e-12 else 0.0)
+
+
+def doubt(token: Token) -> float:
+    """1 − the probability of the most probable token.
+
+    >>> doubt(Token("b", math.log(0.25), (("a", math.log(0.75)), ("b", math.log(0.25)))))
+    0.25
+    """
+    return 1 - math.exp(token.top[0][1]) if token.top else math.nan
+
+
+def closeness(token: Token) -> float:
+    """1 − the gap between the two most probable tokens (UCoT reads the mean over a step)."""
+    if not token.top:
+        return math.nan
+    second = math.exp(token.top[1][1]) if len(token.top) > 1 else 0.0
+    return 1 - (math.exp(token.top[0][1]) - second)
+
+
+def told(steps: Sequence[Step]) -> list[Token]:
+    """The tokens of these steps, in order, as far as they were kept."""
+    return [token for step in steps for token in step.told]
+
+
+def windowed(signal: Signal, tokens: Sequence[Token], window: int) -> float:
+    """The mean of a signal over the last `window` tokens; nan where there is none."""
+    values = [value for token in tokens[-window:] if not math.isnan(value := signal(token))]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def uncertainty(step: Step) -> float:
+    """Minus the mean log-probability of a step's tokens, in nats: m of MUR. nan where it is not known."""
+    return -step.logprob / step.tokens if step.logprob is not None and step.tokens else math.nan
+
+
+def uncertainties(candidate: Candidate) -> list[float]:
+    """`uncertainty` of each step of a candidate, in order."""
+    return [uncertainty(step) for step in candidate.steps]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Two normal distributions over one number, the second with the higher mean: how STEER tells hard steps from easy ones.
+
+    `fit` finds them by expectation-maximisation; `high(x)` is the posterior probability that x is of the second.
+    """
+
+    weights: tuple[float, float]
+    means: tuple[float, float]
+    deviations: tuple[float, float]
+
+    @classmethod
+    def fit(cls, values: Sequence[float], *, rounds: int = 200, tolerance: float = 1e-9) -> Mixture:
+        """Maximum likelihood, from the lower and the upper half as a start. Raises `BadInput` for fewer than four numbers or
+        numbers that are all alike."""
+        x = np.array([v for v in values if math.isfinite(v)], dtype=np.float64)
+        if len(x) < 4 or np.ptp(x) <= 0:
+            raise BadInput(
+                f"Mixture.fit: {len(x)} finite values that span {np.ptp(x) if len(x) else 0:g}; four that differ needed"
+            )
+        floor = 1e-3 * x.std()
+        middle = np.median(x)
+        low, high = (x[x < middle], x[x >= middle]) if (x < middle).any() else (x[x <= middle], x[x > middle])
+        w = np.array([len(low), len(high)]) / len(x)
+        mean = np.array([low.mean(), high.mean()])
+        deviation = np.maximum(floor, [low.std(), high.std()])
+        before = -np.inf
+        for _ in range(rounds):
+            logs = np.log(w) - np.log(deviation) - 0.5 * ((x[:, None] - mean) / deviation) ** 2
+            top = logs.max(axis=1, keepdims=True)
+            total = top[:, 0] + np.log(np.exp(logs - top).sum(axis=1))
+            share = np.exp(logs - total[:, None])
+            if total.sum() - before < tolerance * len(x):
+                break
+            before = total.sum()
+            mass = np.maximum(share.sum(axis=0), 1e-9)
+            w = mass / mass.sum()
+            mean = (share * x[:, None]).sum(axis=0) / mass
+            deviation = np.maximum(floor, np.sqrt((share * (x[:, None] - mean) ** 2).sum(axis=0) / mass))
+        order = np.argsort(mean)
+        found = [tuple(float(v) for v in part[order]) for part in (w, mean, deviation)]
+        return cls(*found)  # type: ignore[arg-type]
+
+    def high(self, x: float) -> float:
+        """P(second component | x); nan for nan."""
+        if math.isnan(x):
+            return math.nan
+        logs = [
+            math.log(w) - math.log(s) - 0.5 * ((x - m) / s) ** 2
+            for w, m, s in zip(self.weights, self.means, self.deviations, strict=True)
+        ]
+        gap = logs[0] - logs[1]
+        return 1 / (1 + math.exp(gap)) if gap < 700 else 0.0
