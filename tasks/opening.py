@@ -38,18 +38,14 @@ class Models:
 
     def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
         """The strategy of a workflow over these models, and the spec of each role that it uses."""
-        parts: dict[str, Any] = {}
-        for role, kind in workflow.roles.items():
-            if role == JUDGE and role not in self.specs and "large" in parts:
-                parts[role] = UtilityDigit(parts["large"])
-                continue
-            if role not in self.specs:
+        for role in workflow.roles:
+            if role not in self.specs and not (role == JUDGE and "large" in workflow.roles):
                 flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
                 raise BadInput(
                     f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
                     f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
                 )
-            parts[role] = self._part(role, kind)
+        parts = fill(workflow, {role: self._opened(role) for role in workflow.roles if role in self.specs})
         try:
             strategy = workflow.make(**parts, **options)
         except ReasonweaveError:
@@ -60,7 +56,7 @@ class Models:
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
         return strategy, {role: self.specs[role] for role in workflow.roles if role in self.specs}
 
-    def _part(self, role: str, kind: type) -> Model | Verifier:
+    def _opened(self, role: str) -> Model | RewardModel:
         if role not in self._open:
             served = self.served.get(role) if role not in self._said else None
             opened = served.open(role) if served else open_model(self.specs[role], role=role)
@@ -68,12 +64,7 @@ class Models:
                 if known.name == opened.name and self.specs[other] != self.specs[role]:
                     opened.name = self.specs[role]  # two folders of one name are two models
             self._open[role] = opened
-        model = self._open[role]
-        if kind is Verifier:
-            return ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
-        if isinstance(model, RewardModel):
-            raise BadInput(f"role {role!r}: {self.specs[role]} is a reward model; this role generates text")
-        return model
+        return self._open[role]
 
     def warn_of(self, budget: Budget) -> None:
         """Say it where a limit in money can limit nothing."""
@@ -85,6 +76,24 @@ class Models:
     async def aclose(self) -> None:
         for model in self._open.values():
             await model.aclose()
+
+
+def fill(workflow: Workflow, models: Mapping[str, Model | RewardModel]) -> dict[str, Any]:
+    """What a workflow is given for each of its roles: a model, or the verifier that a model makes.
+
+    A verifier's role is filled by a reward model, or by a model as a one-token judge; the role `judge`, where nobody is named
+    for it, by the large model. Raises `BadInput` for a reward model in a role that generates text.
+    """
+    parts: dict[str, Any] = {}
+    for role, kind in workflow.roles.items():
+        model = models[role] if role in models or role != JUDGE else models["large"]
+        if kind is Verifier:
+            parts[role] = ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
+        elif isinstance(model, RewardModel):
+            raise BadInput(f"role {role!r}: {model.name} is a reward model; this role generates text")
+        else:
+            parts[role] = model
+    return parts
 
 
 def specs_of(

@@ -30,9 +30,7 @@ class UtilityDigit:
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         asked = Message("user", self.prompt)
-        contexts = [
-            Context((*c.problem.messages, Message("assistant", c.text), asked), self.prefix) for c in candidates
-        ]
+        contexts = [Context((*c.problem.messages, turn(c), asked), self.prefix) for c in candidates]
         sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
         return [Score(self._digit(c)) for c in await self.model.generate(contexts, run, sampling=sampling)]
 
@@ -45,6 +43,12 @@ class UtilityDigit:
         found = token_probabilities(answer, [str(digit) for digit in range(10)])
         total = sum(found)
         return sum(digit * p for digit, p in enumerate(found)) / total if total else 0.0
+
+
+def turn(candidate: Candidate) -> Message:
+    """A candidate as the assistant's turn that a judge is asked about, its thinking left open: chat templates drop what stands
+    before ``</think>`` in earlier turns."""
+    return Message("assistant", candidate.text.replace("</think>", ""))
 
 
 def unanswered(answer: Completion) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, Message, Sampling, Score
-from reasonweave.verifiers.judge import token_probabilities, unanswered
+from reasonweave.verifiers.judge import token_probabilities, turn, unanswered
 
 SELF_CHECK_PROMPT = "Is the answer above right? Reply True or False."
 
@@ -26,7 +26,7 @@ class SelfCheck:
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         asked = Message("user", self.prompt)
-        contexts = [Context((*c.problem.messages, Message("assistant", c.text), asked)) for c in candidates]
+        contexts = [Context((*c.problem.messages, turn(c), asked)) for c in candidates]
         sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
         scores = []
         for answer in await self.model.generate(contexts, run, sampling=sampling):

@@ -120,8 +120,9 @@ class Model(_Door, ABC):
 
         A request whose full hold does not fit waits for its siblings to settle, then runs with fewer tokens; one that
         cannot have a single token comes back empty with finish reason "budget". Where that is true of all of them,
-        raises `OverBudget`. A prompt that fills the model's context comes back empty with finish reason "length" and an
-        error, without a call. Raises `SeedReuse` where this path was used before.
+        raises `OverBudget`. A prompt that fills the model's context comes back empty without a call: with finish reason
+        "length" where a solution has grown to it, as an error where the problem alone does. Raises `SeedReuse` where this
+        path was used before.
         """
         if not contexts:
             return []
@@ -134,7 +135,7 @@ class Model(_Door, ABC):
                 return [failed] * len(contexts)
             waiting = [(i, context, self.count(context)) for i, context in enumerate(contexts)]
             if self.exact and self.context_length is not None:
-                done = {i: self._overfull(n) for i, _, n in waiting if n >= self.context_length}
+                done = {i: self._overfull(context, n) for i, context, n in waiting if n >= self.context_length}
                 waiting = [each for each in waiting if each[0] not in done]
             refused: OverBudget | None = None
             while waiting:
@@ -206,9 +207,12 @@ class Model(_Door, ABC):
             wave.append(_Admitted(i, request, _Held(self.role, run, worst, request.meter), cut))
         return wave, []
 
-    def _overfull(self, prompt: int) -> Completion:
+    def _overfull(self, context: Context, prompt: int) -> Completion:
+        """A solution that has filled the context is at its length's end; a problem that fills it is an error."""
+        if context.prefix:
+            return Completion("", "length")
         told = f"{self.name}: the prompt's {prompt} tokens fill the context of {self.context_length}"
-        return Completion("", "length", error=told)
+        return Completion("", "error", error=told)
 
     def _worst(self, sampling: Sampling, prompt: int) -> Usage:
         """The most that one call may cost: what the caller asks for, within the model's context."""

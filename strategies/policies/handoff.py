@@ -96,7 +96,7 @@ class Handoff:
         items = dict(enumerate(candidates))
         start = [i for i, c in items.items() if self.begin_tokens and not c.steps]
         await self._write(self.large, items, start, self.begin_tokens, run.child(BEGIN), label=BEGIN)
-        going = [i for i in items if i not in set(start)]
+        going = sorted(set(items) - set(start))
         await self._write(self.small, items, going, self.max_tokens, run.child("draft"), stop=self.until)
         paused = [i for i in going if not items[i].done and items[i].text.endswith(self.until)]
         await self._recap([i for i in paused if self._reflections(items[i]) >= self._limit(items[i])], items, run)
@@ -113,7 +113,7 @@ class Handoff:
             await self._write(self.small, peeks, paused, self.cue_tokens, run.child("peek"))
         feelings = {i: self.cues.feeling(_since(before[i], peek)) for i, peek in peeks.items()}
         cued = [i for i in paused if self.every or feelings[i]]
-        for i in set(paused) - set(cued):
+        for i in sorted(set(paused) - set(cued)):
             items[i] = _up_to(self.until, before[i], peeks[i])
         await self._write(self.large, items, cued, self.cue_tokens, run.child(CUE), label=CUE)
         for i in cued:

@@ -45,7 +45,7 @@ class Sample:
 def continued(candidate: Candidate, written: Completion, author: str, *, whole: bool, told: bool = False) -> Candidate:
     """A candidate with what a model wrote after it, cut into steps. `whole` says that the call was for the rest of a solution."""
     full = written.finish_reason == "length" and (whole or not written.text)
-    if written.finish_reason == "error" or (full and written.error and not candidate.steps):
+    if written.finish_reason == "error":
         return replace(candidate, done=True, failed=written.error or "request failed")
     if written.finish_reason == "budget" and not written.text:
         return candidate

@@ -31,14 +31,16 @@ class Speculate:
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         extended = dict(enumerate(candidates))
-        redo = [i for i, c in extended.items() if len(c.passages) < self.first]
-        rest = [i for i in extended if i not in set(redo)]
+        early = [len(c.passages) < self.first for c in candidates]
+        redo = [i for i in extended if early[i]]
+        rest = [i for i in extended if not early[i]]
         if rest:
             before = [candidates[i] for i in rest]
             drafts = await self.draft.extend(before, run.child("draft"))
             extended |= zip(rest, drafts, strict=True)
-            written = [i for i in rest if extended[i].steps != candidates[i].steps and not extended[i].failed]
-            redo += [i for i in rest if i not in set(written) and extended[i].done]
+            new = {i: len(extended[i].steps) > len(candidates[i].steps) and not extended[i].failed for i in rest}
+            written = [i for i in rest if new[i]]
+            redo += [i for i in rest if not new[i] and extended[i].done]
             redo += await self._rejected(candidates, extended, written, run)
         if redo:
             redone = await self.target.extend([candidates[i] for i in redo], run.child("target"))

@@ -24,6 +24,7 @@ from reasonweave.strategies import Sample
 from reasonweave.tasks.evaluation.records import Header, Log, Record
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.jsonl import JsonlTask
+from reasonweave.tasks.opening import fill
 from reasonweave.verifiers import SelfCheck, UtilityDigit
 
 FOLDER = Path(os.environ.get("REASONWEAVE_ENGLISH", ""))
@@ -53,11 +54,9 @@ def roles(served: RoleSpec) -> Iterator[dict[str, Model]]:
 
 def made(workflow: Workflow, roles: dict[str, Model]) -> Strategy:
     """The workflow with this model in each role; as a judge where a verifier is asked for."""
-    parts = {
-        role: UtilityDigit(roles[role]) if kind is Verifier else roles[role] for role, kind in workflow.roles.items()
-    }
-    small = {"n": 3, "max_tokens": CEILING}
-    return workflow.make(**parts, **{name: value for name, value in small.items() if name in workflow.options})
+    fewer = {"n": min(3, workflow.options.get("n", 1)), "width": 2, "max_tokens": CEILING, "gamma": 2}
+    options = {name: value for name, value in fewer.items() if isinstance(workflow.options.get(name), int)}
+    return workflow.make(**fill(workflow, roles), **options)
 
 
 @pytest.mark.parametrize("name", names("workflow"))

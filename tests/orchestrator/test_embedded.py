@@ -40,6 +40,7 @@ from reasonweave.orchestrator.testing import check_model, check_strategy
 from reasonweave.strategies import ForceAnswer, best_of_n
 from reasonweave.tasks.lab.problems import problems
 from reasonweave.tasks.lab.task import CHECKPOINTS, LabTask
+from reasonweave.tasks.opening import fill
 from reasonweave.verifiers import ProcessReward
 
 CHAINS = problems(40)
@@ -160,7 +161,7 @@ def test_the_context_ends_a_sequence_and_a_prompt_that_fills_it_gets_nothing(lar
     assert answer.finish_reason in ("length", "eos")
     assert answer.usage.completion <= room
     (none,) = ask(large, [Context(long.messages, "1 " * 600)])
-    assert (none.text, none.finish_reason, none.usage.completion) == ("", "error", 0)
+    assert (none.text, none.finish_reason, none.usage.completion) == ("", "length", 0)
 
 
 def test_a_deadline_ends_a_generation_with_what_there_is(large: EmbeddedModel) -> None:
@@ -261,7 +262,7 @@ def test_presets_on_real_models_keep_budgets_and_answer_wherever_one_token_was_a
     name: str, prm: EmbeddedRewardModel, large: EmbeddedModel
 ) -> None:
     workflow = Workflow.named(name)
-    flow = workflow.make(**{role: ProcessReward(prm) if role == "prm" else large for role in workflow.roles})
+    flow = workflow.make(**fill(workflow, {"small": large, "large": large, "prm": prm}))
     problem = Problem(CHAINS[7].text)
     check_strategy(flow, problem)
     forced = large.count(Context(problem.messages, ForceAnswer(large).cue)) + 1
@@ -499,3 +500,24 @@ def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"hidden_size": 128}))
     with pytest.raises(BadInput, match="shape"):
         EmbeddedModel(tmp_path / "model")
+
+
+def test_what_was_written_is_read_with_the_same_log_probabilities(large: EmbeddedModel) -> None:
+    context = Context(Problem(CHAINS[0].text).messages)
+    (written,) = ask(large, [context], temperature=1.0, max_tokens=60)
+    half = written.text[: len(written.text) // 2]
+    reading = Sampling(temperature=0.0, max_tokens=1, prefix_logprobs=True)
+    for text in (written.text, half):
+        run = Run(3)
+        asyncio.run(
+            large.generate([Context(context.messages, half)], run.child("warm"), sampling=Sampling(max_tokens=1))
+        )
+        (read,) = asyncio.run(large.generate([Context(context.messages, text)], run.child("read"), sampling=reading))
+        assert "".join(token.text for token in read.prefix) == text
+        for mine, theirs in zip(read.prefix, written.tokens, strict=False):
+            assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+
+
+def test_nothing_is_read_that_was_not_asked_for(large: EmbeddedModel) -> None:
+    (answer,) = ask(large, [Context(Problem(CHAINS[0].text).messages, "A: ")], max_tokens=1)
+    assert answer.prefix == ()

@@ -44,7 +44,7 @@ from reasonweave.orchestrator.testing import check_model
 from reasonweave.strategies import Sample
 from reasonweave.tasks.lab.problems import problems
 from reasonweave.tasks.lab.task import CHECKPOINTS
-from reasonweave.verifiers import ProcessReward
+from reasonweave.tasks.opening import fill
 
 pytestmark = [
     pytest.mark.vllm,
@@ -108,6 +108,21 @@ def test_greedy_texts_counts_and_logprobs_agree(models: dict[str, Any], embedded
         assert worst < 1e-3
 
 
+@pytest.mark.parametrize("backend", ["models", "engines"])
+def test_what_was_written_is_read_with_the_same_log_probabilities(
+    request: pytest.FixtureRequest, backend: str, embedded: dict[str, Any]
+) -> None:
+    """`prefix_logprobs`: every backend says of a text what its author said."""
+    written = ask(embedded["small"], CONTEXTS[:6], Sampling(temperature=1.0, max_tokens=80))
+    texts = [Context(context.messages, c.text) for context, c in zip(CONTEXTS, written, strict=False)]
+    reading = Sampling(temperature=0.0, max_tokens=1, prefix_logprobs=True)
+    for model in (request.getfixturevalue(backend)["small"], embedded["small"]):
+        for answer, c in zip(ask(model, texts, reading, Run(4)), written, strict=True):
+            assert "".join(token.text for token in answer.prefix) == c.text
+            for mine, theirs in zip(answer.prefix, c.tokens, strict=False):
+                assert mine.logprob == pytest.approx(theirs.logprob, abs=1e-3)
+
+
 def test_rewards_agree(models: dict[str, Any], embedded: dict[str, Any]) -> None:
     solutions = ask(embedded["small"], CONTEXTS, Sampling(temperature=0.8, max_tokens=200))
     candidates = [
@@ -163,9 +178,10 @@ def test_steps_are_what_a_whole_solution_is(models: dict[str, Any]) -> None:
 def test_every_workflow_runs_on_every_backend(
     request: pytest.FixtureRequest, backend: str, name: str, budget: Budget | None
 ) -> None:
-    models, workflow = request.getfixturevalue(backend), Workflow.named(name)
-    parts = {role: ProcessReward(models[role]) if role == "prm" else models[role] for role in workflow.roles}
-    options = {"n": 4} if "n" in workflow.options else {}
+    workflow = Workflow.named(name)
+    parts = fill(workflow, request.getfixturevalue(backend))
+    fewer = {"n": 4, "width": 3} if "n" not in workflow.options or workflow.options["n"] > 1 else {"width": 3}
+    options = {option: value for option, value in fewer.items() if option in workflow.options}
     for problem in PROBLEMS[:3]:
         result = wait(asolve(problem, workflow.make(**parts, **options), budget=budget, seed=5))
         assert result.errors == ()
