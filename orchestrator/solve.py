@@ -14,7 +14,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run, Session
 from reasonweave.orchestrator.trace import Tally, Tracer, both
-from reasonweave.orchestrator.types import Candidates, Problem, Usage
+from reasonweave.orchestrator.types import Candidate, Candidates, Problem, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,16 @@ class Result:
         return self.total.tokens
 
     @property
-    def text(self) -> str:
-        """The solution behind the answer: the best candidate that gives it."""
+    def solution(self) -> Candidate | None:
+        """The candidate behind the answer: the best one that gives it."""
         same = self.problem.answers.same
         behind = [c for c in self.candidates if c.answer and self.answer and same(self.answer, c.answer)]
-        best = Candidates(tuple(behind) or self.candidates.items).best
-        return best.text if best else ""
+        return Candidates(tuple(behind) or self.candidates.items).best
+
+    @property
+    def text(self) -> str:
+        """The text of the solution; empty where there is none."""
+        return self.solution.text if self.solution else ""
 
 
 async def asolve(

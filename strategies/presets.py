@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reasonweave.orchestrator.graph import chain
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier
@@ -12,7 +14,7 @@ from reasonweave.strategies.policies.best_step import BestStep, ByScore, Gated, 
 from reasonweave.strategies.policies.budget_forcing import BudgetForcing
 from reasonweave.strategies.policies.guard import Guard
 from reasonweave.strategies.policies.guided import Guided
-from reasonweave.strategies.policies.handoff import Handoff
+from reasonweave.strategies.policies.handoff import Cues, Handoff
 from reasonweave.strategies.policies.lookahead import Aligned, Lookahead, SameText
 from reasonweave.strategies.policies.sample import Sample, whole
 from reasonweave.strategies.policies.signals import TOP
@@ -78,6 +80,7 @@ def spec_reason(
     *,
     threshold: float = 7.0,
     first: int = 0,
+    sure: float = 0.0,
     n: int = 1,
     temperature: float = 0.6,
     top_p: float = 0.95,
@@ -85,7 +88,15 @@ def spec_reason(
 ) -> Strategy:
     """SpecReason (Pan et al., 2025): the small model drafts steps, the large one redoes those that its judgement rejects."""
     policy = spec_reason_steps(
-        small, large, judge, threshold, first=first, temperature=temperature, top_p=top_p, max_tokens=max_tokens
+        small,
+        large,
+        judge,
+        threshold,
+        first=first,
+        sure=sure,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
     )
     return _steps(policy, n, large)
 
@@ -95,6 +106,8 @@ def speculative_thinking(
     large: Model,
     *,
     every: bool = False,
+    cues: str = "",
+    one_step: bool = False,
     cue_tokens: int = 20,
     check_tokens: int = 125,
     recap_tokens: int = 125,
@@ -106,11 +119,17 @@ def speculative_thinking(
     top_k: int = 50,
     max_tokens: int = 1024,
 ) -> Strategy:
-    """Speculative Thinking (Yang et al., 2025): the large model writes where the small one affirms, reflects or verifies."""
+    """Speculative Thinking (Yang et al., 2025): the large model writes where the small one affirms, reflects or verifies.
+
+    `cues` adds words to those that show reflection, separated by commas.
+    """
+    known, added = Cues(), tuple(word for word in cues.split(",") if word)
     policy = Handoff(
         small,
         large,
         every=every,
+        cues=replace(known, reflection=known.reflection + added),
+        one_step=one_step,
         cue_tokens=cue_tokens,
         check_tokens=check_tokens,
         recap_tokens=recap_tokens,
@@ -130,13 +149,14 @@ def rsd(
     prm: Verifier,
     *,
     delta: float = 0.7,
+    sure: float = 0.0,
     n: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
     max_tokens: int = 512,
 ) -> Strategy:
     """Reward-guided speculative decoding (Liao et al., 2025): the large model redoes steps with a reward below delta."""
-    policy = rsd_steps(small, large, prm, delta, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    policy = rsd_steps(small, large, prm, delta, sure=sure, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
     return _steps(policy, n, large)
 
 

@@ -86,6 +86,11 @@ class Either:
         return await _then(self.first, self.second, False, before, drafted, run)
 
 
+def also_sure(accept: Acceptor, sure: float) -> Acceptor:
+    """The acceptor, asked only about drafts that were `sure` enough of themselves; 0 leaves it as it is."""
+    return Both(Sure(sure), accept) if sure > 0 else accept
+
+
 async def _then(
     first: Acceptor,
     second: Acceptor,

@@ -19,7 +19,7 @@ from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step
 from reasonweave.strategies.policies.sample import continued
 
-CUE, CHECK, RECAP, BEGIN = "cue", "check", "recap", "begin"
+PEEK, CUE, CHECK, RECAP, BEGIN = "peek", "cue", "check", "recap", "begin"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _count(words: tuple[str, ...], text: str) -> int:
 
 @cache
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Handoff:
     more. After `recap_after` such reflections, `recap` and `recap_tokens` (n3) of the large model follow instead, and both
     numbers grow with each recap (by 5 to at most 30, by 25 to at most 200). `every` hands over after every delimiter: for small
     models that do not reason aloud. `choose_large=False` keeps the small model's words unless the two disagree. `begin_tokens`
-    lets the large model begin.
+    lets the large model begin. `one_step` ends the large model's span after a cue with the step at the latest, where the
+    published code lets it run on into the next one, whose beginning is then nobody's to look at.
 
     The models share text, not token ids, so they need not share a tokenizer. Which spans were reflections is read off the
     candidate (`Step.label`), so the policy has no state.
@@ -73,6 +74,7 @@ class Handoff:
     large: Model
     every: bool = False
     choose_large: bool = True
+    one_step: bool = False
     cues: Cues = Cues()
     cue_tokens: int = 20
     check_tokens: int = 125
@@ -97,12 +99,18 @@ class Handoff:
         start = [i for i, c in items.items() if self.begin_tokens and not c.steps]
         await self._write(self.large, items, start, self.begin_tokens, run.child(BEGIN), label=BEGIN)
         going = sorted(set(items) - set(start))
-        await self._write(self.small, items, going, self.max_tokens, run.child("draft"), stop=self.until)
+        drafting = [i for i in going if not self._paused(items[i])]
+        await self._write(self.small, items, drafting, self.max_tokens, run.child("draft"), stop=self.until)
         paused = [i for i in going if not items[i].done and items[i].text.endswith(self.until)]
         await self._recap([i for i in paused if self._reflections(items[i]) >= self._limit(items[i])], items, run)
-        rest = [i for i in paused if not items[i].steps[-1].label]
-        await self._hand_over([i for i in rest if items[i].text.endswith(self.until)], items, run)
+        rest = [i for i in paused if items[i].steps[-1].label != RECAP]
+        await self._hand_over(rest, items, run)
         return [items[i] for i in range(len(candidates))]
+
+    def _paused(self, candidate: Candidate) -> bool:
+        """Did a peek or a span end at a delimiter, so that what comes next has not been looked at?"""
+        labels = (PEEK,) if self.every else (PEEK, CUE)
+        return bool(candidate.steps) and candidate.steps[-1].label in labels and candidate.text.endswith(self.until)
 
     async def _hand_over(self, paused: list[int], items: dict[int, Candidate], run: Run) -> None:
         """Look at what the small model would write; where it wavers, let the large one write."""
@@ -110,12 +118,13 @@ class Handoff:
         peeks: dict[int, Candidate] = {}
         if not (self.every and self.choose_large):
             peeks = dict(before)
-            await self._write(self.small, peeks, paused, self.cue_tokens, run.child("peek"))
+            await self._write(self.small, peeks, paused, self.cue_tokens, run.child(PEEK), label=PEEK)
         feelings = {i: self.cues.feeling(_since(before[i], peek)) for i, peek in peeks.items()}
         cued = [i for i in paused if self.every or feelings[i]]
         for i in sorted(set(paused) - set(cued)):
             items[i] = _up_to(self.until, before[i], peeks[i])
-        await self._write(self.large, items, cued, self.cue_tokens, run.child(CUE), label=CUE)
+        stop = self.until if self.one_step else None
+        await self._write(self.large, items, cued, self.cue_tokens, run.child(CUE), stop=stop, label=CUE)
         for i in cued:
             if not self.choose_large:
                 mine, theirs = feelings[i], self.cues.feeling(_since(before[i], items[i]))

@@ -13,7 +13,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.types import DELIMITER
-from reasonweave.strategies.policies.acceptors import Weighted, Weighting
+from reasonweave.strategies.policies.acceptors import Weighted, Weighting, also_sure
 from reasonweave.strategies.policies.guard import Guard
 from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.policies.speculate import Speculate
@@ -100,6 +100,7 @@ def rsd(
     delta: float = 0.7,
     *,
     weighting: Weighting | None = None,
+    sure: float = 0.0,
     repeats: int = 3,
     until: str = DELIMITER,
     temperature: float = 0.0,
@@ -110,10 +111,11 @@ def rsd(
 
     `weighting` replaces the threshold: `Constant`, `Clipped`, `Sigmoid`, `Logistic`, or any function from a reward to a
     probability. The reward is that of the newest step, before any reduction. Greedy decoding is the paper's setting; with
-    temperatures above 0, drafts and redos are sampled.
+    temperatures above 0, drafts and redos are sampled. With `sure` above 0 (not in the paper), drafts whose mean
+    token probability is below it are redone without asking the reward model.
     """
     draft, target = (
         Sample(model, until=until, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
         for model in (small, large)
     )
-    return Guard(Speculate(draft, target, Weighted(prm, weighting or Threshold(delta))), repeats)
+    return Guard(Speculate(draft, target, also_sure(Weighted(prm, weighting or Threshold(delta)), sure)), repeats)

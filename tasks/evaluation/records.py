@@ -52,8 +52,15 @@ class Header(BaseModel):
     flops_convention: str = "2 * active parameters * (uncached prompt + completion tokens), reward models included"
 
 
+class Written(BaseModel):
+    """What one author wrote of a solution; "" is nobody: words that a strategy put in."""
+
+    steps: int = 0
+    tokens: int = 0
+
+
 class Record(BaseModel):
-    """One problem, solved."""
+    """One problem, solved. `authors` is about the solution alone: what was rejected on the way is in the usage."""
 
     event: str = "sample"
     index: int
@@ -65,6 +72,7 @@ class Record(BaseModel):
     correct: bool
     confidence: float | None
     solution: str
+    authors: dict[str, Written] = Field(default_factory=dict)
     seed: int
     model_usage: dict[str, Usage]
     calls: list[CallRecord]

@@ -13,9 +13,9 @@ from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Generated, Rated
-from reasonweave.orchestrator.types import Candidates, Usage
+from reasonweave.orchestrator.types import Candidate, Candidates, Usage
 from reasonweave.tasks.base import Example
-from reasonweave.tasks.evaluation.records import CallRecord, Log, Record
+from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, Written
 
 
 @dataclass(slots=True)
@@ -76,6 +76,15 @@ def _failed(example: Example, seed: int, error: Exception) -> Result:
     return Result(example.problem, None, None, Candidates(), {}, 0.0, seed, errors=(described(error),))
 
 
+def _authors(solution: Candidate | None) -> dict[str, Written]:
+    found: dict[str, Written] = {}
+    for step in solution.steps if solution else ():
+        part = found.setdefault(step.author, Written())
+        part.steps += not step.open
+        part.tokens += step.tokens
+    return found
+
+
 def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:
     usage: dict[str, Usage] = {}
     for call in sorted(calls.made, key=lambda c: c.model):
@@ -90,6 +99,7 @@ def _record(index: int, example: Example, result: Result, calls: Calls, seconds:
         correct=example.correct(result.answer),
         confidence=result.confidence,
         solution=result.text,
+        authors=_authors(result.solution),
         seed=result.seed,
         model_usage=usage,
         calls=calls.made,

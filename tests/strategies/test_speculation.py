@@ -368,7 +368,7 @@ def test_a_peek_without_a_cue_is_kept_and_one_with_a_cue_is_the_large_models() -
     large = Thinker("", "large", otherwise="Wait, three")
     policy = Handoff(small, large, cue_tokens=2, top_k=0)
     (first,) = extend(policy, Candidate(PROBLEM))
-    assert [(s.text, s.author, s.label) for s in first.steps] == [("one\n\n", "small", ""), ("two is", "small", "")]
+    assert [(s.text, s.author, s.label) for s in first.steps] == [("one\n\n", "small", ""), ("two is", "small", "peek")]
     assert first.passages == ("one\n\n", "two is")
     assert asked(small) == [("", 1024), ("one\n\n", 2)]
     assert large.calls == []
@@ -388,6 +388,10 @@ def test_a_peek_across_a_delimiter_is_kept_up_to_it() -> None:
     policy = Handoff(small, Thinker("", "large", "Wait, three"), cue_tokens=20, cues=Cues((), ("nothing",), ()))
     (first,) = extend(policy, Candidate(PROBLEM))
     assert (first.text, first.done) == ("one\n\ntwo\n\n", False)
+    cued = Handoff(small, Thinker("", "large", "Wait, three"), cue_tokens=20)
+    (second,) = extend(cued, first, run=Run(2))  # what follows that delimiter is looked at, with no draft before
+    assert second.steps[-1].text == "Wait, three"
+    assert second.steps[-1].label == "cue"
 
 
 def test_a_verification_gets_the_longer_span() -> None:
