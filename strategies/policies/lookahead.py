@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,7 +64,7 @@ class Aligned:
 
 @dataclass(frozen=True)
 class Lookahead:
-    """`draft` writes `gamma` steps ahead; `target` writes its own step after each of them, all in one call.
+    """`draft` writes `gamma` steps ahead; `target` writes its own step after each of them, all at the same time.
 
     Drafted steps stay up to the first that `agreement` finds to differ from the target's; there the target's own step follows.
     Where all agree, the target's step after the last draft is won as well. So each extension adds 1 to gamma + 1 steps, every
@@ -81,18 +82,22 @@ class Lookahead:
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         chains = [[candidate] for candidate in candidates]
-        for ahead in range(self.gamma):
-            live = [chain for chain in chains if len(chain) == ahead + 1 and not chain[-1].done]
-            if not live:
-                break
-            drafts = await self.draft.extend([chain[-1] for chain in live], run.child("draft", ahead))
-            for chain, new in zip(live, drafts, strict=True):
-                if new.steps != chain[-1].steps and not new.failed:
-                    chain.append(new)
-        spots = [(i, k) for i, chain in enumerate(chains) for k, c in enumerate(chain) if not c.done]
-        own = await self.target.extend([chains[i][k] for i, k in spots], run.child("target"))
-        wanted = dict(zip(spots, own, strict=True))
-        pairs = [(i, k) for i, k in spots if k + 1 < len(chains[i])]
+        written: dict[int, asyncio.Task[list[Candidate]]] = {}
+        spots: dict[int, list[int]] = {}
+        async with asyncio.TaskGroup() as group:  # the target writes after a draft while the next one is drafted
+            for ahead in range(self.gamma + 1):
+                live = [i for i, chain in enumerate(chains) if len(chain) == ahead + 1 and not chain[-1].done]
+                if not live:
+                    break
+                heads, spots[ahead] = [chains[i][-1] for i in live], live
+                written[ahead] = group.create_task(self.target.extend(heads, run.child("target", ahead)))
+                if ahead < self.gamma:
+                    drafts = await self.draft.extend(heads, run.child("draft", ahead))
+                    for i, old, new in zip(live, heads, drafts, strict=True):
+                        if new.steps != old.steps and not new.failed:
+                            chains[i].append(new)
+        wanted = {(i, k): c for k, live in spots.items() for i, c in zip(live, written[k].result(), strict=True)}
+        pairs = [(i, k) for i, k in wanted if k + 1 < len(chains[i])]
         verdicts = dict.fromkeys(pairs, False)
         if pairs:
             before, drafted = [chains[i][k] for i, k in pairs], [chains[i][k + 1] for i, k in pairs]
