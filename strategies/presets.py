@@ -22,6 +22,9 @@ from reasonweave.strategies.policies.switch import Switch
 from reasonweave.strategies.routers.force_answer import ForceAnswer
 from reasonweave.strategies.searches.best_of_n import BestOfN
 
+STEPS = 512
+"""Extensions of a solution that step-wise workflows allow: reasoning models write hundreds of short steps."""
+
 
 def single(small: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> Strategy:
     """One solution by one model: the baseline of everything else."""
@@ -68,9 +71,9 @@ def weighted_majority(
     )
 
 
-def _steps(policy: StepPolicy, n: int, finish: Model) -> Strategy:
-    """n solutions step by step, and a majority vote on their answers."""
-    return chain(BestOfN(policy, n=n), majority, finish=ForceAnswer(finish))
+def _steps(policy: StepPolicy, n: int, finish: Model, max_steps: int) -> Strategy:
+    """n solutions step by step, at most `max_steps` extensions each, and a majority vote on their answers."""
+    return chain(BestOfN(policy, n=n, max_steps=max_steps), majority, finish=ForceAnswer(finish))
 
 
 def spec_reason(
@@ -82,6 +85,7 @@ def spec_reason(
     first: int = 0,
     sure: float = 0.0,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.6,
     top_p: float = 0.95,
     max_tokens: int = 512,
@@ -98,7 +102,7 @@ def spec_reason(
         top_p=top_p,
         max_tokens=max_tokens,
     )
-    return _steps(policy, n, large)
+    return _steps(policy, n, large, max_steps)
 
 
 def speculative_thinking(
@@ -114,6 +118,7 @@ def speculative_thinking(
     recap_after: int = 15,
     begin_tokens: int = 0,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.6,
     top_p: float = 0.95,
     top_k: int = 50,
@@ -123,7 +128,7 @@ def speculative_thinking(
 
     `cues` adds words to those that show reflection, separated by commas.
     """
-    known, added = Cues(), tuple(word for word in cues.split(",") if word)
+    known, added = Cues(), tuple(word for part in cues.split(",") if (word := part.strip()))
     policy = Handoff(
         small,
         large,
@@ -140,7 +145,7 @@ def speculative_thinking(
         top_k=top_k,
         max_tokens=max_tokens,
     )
-    return _steps(Guard(policy, repeats=3), n, large)
+    return _steps(Guard(policy, repeats=3), n, large, max_steps)
 
 
 def rsd(
@@ -151,13 +156,14 @@ def rsd(
     delta: float = 0.7,
     sure: float = 0.0,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.0,
     top_p: float = 1.0,
     max_tokens: int = 512,
 ) -> Strategy:
     """Reward-guided speculative decoding (Liao et al., 2025): the large model redoes steps with a reward below delta."""
     policy = rsd_steps(small, large, prm, delta, sure=sure, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
-    return _steps(policy, n, large)
+    return _steps(policy, n, large, max_steps)
 
 
 def entropy_switch(
@@ -168,6 +174,7 @@ def entropy_switch(
     window: int = 16,
     dwell: int = 1,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.8,
     max_tokens: int = 512,
 ) -> Strategy:
@@ -175,7 +182,7 @@ def entropy_switch(
     draft, target = (
         Sample(model, temperature=temperature, max_tokens=max_tokens, top_logprobs=TOP) for model in (small, large)
     )
-    return _steps(Guard(Switch(draft, target, threshold, window=window, dwell=dwell)), n, large)
+    return _steps(Guard(Switch(draft, target, threshold, window=window, dwell=dwell)), n, large, max_steps)
 
 
 def mur(
@@ -186,12 +193,15 @@ def mur(
     gamma: float = 0.9,
     alpha: float = 0.9,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Strategy:
     """Momentum uncertainty (MUR; Yan et al., 2025): more drafts of a step, the best by reward, where it looks uncertain."""
     policy = Sample(small, temperature=temperature, max_tokens=max_tokens)
-    return _steps(Guard(Gated(policy, Momentum(gamma, alpha), BestStep(policy, ByScore(prm), n=width))), n, small)
+    return _steps(
+        Guard(Gated(policy, Momentum(gamma, alpha), BestStep(policy, ByScore(prm), n=width))), n, small, max_steps
+    )
 
 
 def gsi(
@@ -203,12 +213,13 @@ def gsi(
     beta: float = 20.0,
     threshold: float = 10.0,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.7,
     max_tokens: int = 512,
 ) -> Strategy:
     """Guided speculative inference (Geuter et al., 2025): soft best-of-n over drafts, tilted to the large model."""
     policy = Guided(small, large, prm, width, beta, threshold, temperature=temperature, max_tokens=max_tokens)
-    return _steps(Guard(policy), n, large)
+    return _steps(Guard(policy), n, large, max_steps)
 
 
 def lookahead(
@@ -218,6 +229,7 @@ def lookahead(
     gamma: int = 4,
     exact: bool = True,
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.0,
     max_tokens: int = 512,
 ) -> Strategy:
@@ -227,7 +239,7 @@ def lookahead(
     """
     draft, target = (Sample(model, temperature=temperature, max_tokens=max_tokens) for model in (small, large))
     agreement = SameText() if exact else Aligned(large)
-    return _steps(Guard(Lookahead(draft, target, agreement, gamma)), n, large)
+    return _steps(Guard(Lookahead(draft, target, agreement, gamma)), n, large, max_steps)
 
 
 def budget_forcing(
@@ -238,9 +250,10 @@ def budget_forcing(
     word: str = "Wait",
     think_end: str = "</think>",
     n: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.6,
     max_tokens: int = 512,
 ) -> Strategy:
     """Budget forcing (s1; Muennighoff et al., 2025): "Wait" where the model would stop, an end where it would not."""
     policy = BudgetForcing(small, waits, limit, word, think_end, temperature=temperature, max_tokens=max_tokens)
-    return _steps(Guard(policy, repeats=3), n, small)
+    return _steps(Guard(policy, repeats=3), n, small, max_steps)

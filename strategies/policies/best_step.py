@@ -12,6 +12,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate
 from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.strategies.policies.sample import usable
 from reasonweave.strategies.policies.signals import uncertainties
 
 
@@ -44,7 +45,7 @@ class BestStep:
     """`n` drafts of each candidate's next step by one policy; the one that `pick` values most stays.
 
     Online best-of-n: a beam search of width 1. Ties go to the earlier draft; a draft without a value (nan) is taken only where
-    none has one. Drafts that failed are left out while there is another.
+    none has one. Drafts that failed or wrote nothing are left out while there is another.
     """
 
     policy: StepPolicy
@@ -66,7 +67,7 @@ class BestStep:
         asked = [c for c, m in zip(candidates, missing, strict=True) for _ in range(m)]
         made = iter(await self.policy.extend(asked, run.child("drafts")) if asked else ())
         pools = [[*some, *(next(made) for _ in range(m))] for some, m in zip(known, missing, strict=True)]
-        pools = [[d for d in pool if not d.failed] or pool for pool in pools]
+        pools = [usable(before, pool) for before, pool in zip(candidates, pools, strict=True)]
         values = iter(await self.pick.values([d for pool in pools for d in pool], run.child("pick")))
         return [max(pool, key=lambda draft: _rank(next(values))) for pool in pools]
 

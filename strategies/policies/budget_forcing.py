@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, Sampling, Step
-from reasonweave.strategies.policies.sample import continued
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, Sampling
+from reasonweave.strategies.policies.sample import continued, put_in
 from reasonweave.strategies.policies.switch import cut
 
 WAIT, END = "wait", "end"
@@ -22,7 +22,7 @@ class BudgetForcing:
     Thinking ends at `think_end`, or where the model ends its turn. The first `waits` times that this happens, the end is taken
     back and `word` written instead, so that the model looks again ("Wait", "Alternatively", …: thinking-token steering). Once a
     solution's thinking has `limit` tokens, `think_end` and `final` are written for it, and the model answers in at most
-    `answer_tokens`. For models without think tags set `think_end=""`.
+    `answer_tokens`; an answer after an end of its own is not limited. For models without think tags set `think_end=""`.
 
     The words that are put in cost nothing and are nobody's (`Step.author` is "").
     """
@@ -58,12 +58,8 @@ class BudgetForcing:
             written = await self.model.generate(contexts, run.child("room", room), sampling=sampling)
             for i, completion in zip(which, written, strict=True):
                 new = continued(items[i], completion, self.model.name, whole=False)
-                answering = self._closed(items[i])
-                items[i] = (
-                    replace(new, done=new.done or completion.finish_reason == "length")
-                    if answering and self.limit
-                    else new
-                )
+                answered = self._answered(new)
+                items[i] = replace(new, done=True) if answered is not None and answered >= self.answer_tokens else new
         return [self._looking_again(old, new) for old, new in zip(candidates, items, strict=True)]
 
     def _closed(self, candidate: Candidate) -> bool:
@@ -73,10 +69,17 @@ class BudgetForcing:
         return bool(self.think_end) and self.think_end in candidate.text
 
     def _room(self, candidate: Candidate) -> int:
+        if (answered := self._answered(candidate)) is not None:
+            return max(1, min(self.max_tokens, self.answer_tokens - answered))
         if self._closed(candidate):
-            return self.answer_tokens if self.limit is not None else self.max_tokens
+            return self.max_tokens
         left = self.max_tokens if self.limit is None else self.limit - candidate.tokens
         return max(1, min(self.max_tokens, left))
+
+    def _answered(self, candidate: Candidate) -> int | None:
+        """Tokens since a forced end; None where there was none."""
+        at = next((n for n, step in enumerate(candidate.steps) if step.label == END), None)
+        return None if at is None else sum(step.tokens for step in candidate.steps[at:])
 
     def _ended(self, candidate: Candidate) -> Candidate:
         """Ends the thinking of a candidate that has reached the limit."""
@@ -84,16 +87,18 @@ class BudgetForcing:
             return candidate
         blank = "" if candidate.text.endswith("\n") else DELIMITER
         end = f"{self.think_end}{DELIMITER}" if self.think_end else ""
-        return candidate.extend(Step(f"{blank}{end}{self.final}", "", 0, 0.0, open=True, label=END))
+        return put_in(candidate, f"{blank}{end}{self.final}", label=END)
 
     def _looking_again(self, before: Candidate, after: Candidate) -> Candidate:
         """Takes an end of thinking back, as long as there are waits left."""
         if after.failed or self._closed(before) or any(step.label == END for step in after.steps):
             return after
         at = after.text.find(self.think_end, len(before.text)) if self.think_end else -1
-        waited = sum(step.label == WAIT for step in after.steps)
+        waited = sum(step.label == WAIT and bool(step.text.strip()) for step in after.steps)
         if (at < 0 and not after.done) or waited >= self.waits:
             return after
-        open_ = cut(after, at) if at >= 0 else replace(after, done=False)
+        if len(after.steps) == len(before.steps):
+            return after  # nothing was written, so there is nothing to look at again
+        open_ = cut(after, at) if at >= 0 else after
         blank = "" if not open_.text or open_.text.endswith("\n") else DELIMITER
-        return open_.extend(Step(f"{blank}{self.word}", "", 0, 0.0, open=True, label=WAIT))
+        return put_in(open_, f"{blank}{self.word}", label=WAIT)

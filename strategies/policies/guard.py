@@ -32,5 +32,5 @@ class Guard:
         return [replace(c, done=True) if not c.done and self._circles(c) else c for c in extended]
 
     def _circles(self, candidate: Candidate) -> bool:
-        last = [passage.strip() for passage in candidate.passages[-self.repeats :]]
+        last = [text for passage in candidate.passages if (text := passage.strip())][-self.repeats :]
         return len(last) == self.repeats and len(set(last)) == 1

@@ -14,8 +14,8 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, FloatArray, Sampling, Token
 from reasonweave.strategies.policies.acceptors import of_last_step
-from reasonweave.strategies.policies.sample import Sample
-from reasonweave.strategies.policies.signals import Mixture, uncertainty
+from reasonweave.strategies.policies.sample import Sample, usable
+from reasonweave.strategies.policies.signals import Mixture, told, uncertainty
 from reasonweave.strategies.policies.speculate import Speculate
 
 
@@ -25,8 +25,9 @@ class Guided:
     large model.
 
     The small model drafts `n` steps y. One is drawn with weights softmax(β r(y) + log P_large(y) − log P_small(y)), and stays if
-    its own exponent exceeds `threshold`. Else the large model writes n steps, and one is drawn with weights softmax(β r). In the
-    limit of many drafts this is the large model tilted by the reward, P_large(y) e^{β r(y)}.
+    its own exponent exceeds `threshold`. Else the large model writes n steps, and one is drawn with weights softmax(β r). At
+    temperature 1, in the limit of many drafts, this is the large model tilted by the reward, P_large(y) e^{β r(y)}; the paper's
+    0.7 draws drafts from a sharper small model than the ratio divides by.
 
     log P_large costs a reading of the prompt per draft (`Sampling.prefix_logprobs`), past the prefix cache. A draft that cannot
     be read, or has no reward, is not drawn.
@@ -68,9 +69,9 @@ class Guided:
         return items
 
     async def _several(self, model: Model, candidates: Sequence[Candidate], run: Run) -> list[list[Candidate]]:
-        policy = Sample(model, self.until, self.temperature, max_tokens=self.max_tokens)
+        policy = Sample(model, self.until, self.temperature, max_tokens=self.max_tokens, top_logprobs=1)
         made = await policy.extend([c for c in candidates for _ in range(self.n)], run)
-        return [made[i * self.n : (i + 1) * self.n] for i in range(len(candidates))]
+        return [usable(c, made[i * self.n : (i + 1) * self.n]) for i, c in enumerate(candidates)]
 
     async def _rewards(self, pools: Sequence[Sequence[Candidate]], run: Run) -> list[FloatArray]:
         scores = iter(await self.prm.score([c for pool in pools for c in pool], run))
@@ -86,23 +87,25 @@ class Guided:
         read = dict(zip(distinct, await self.large.generate(distinct, run, sampling=sampling), strict=True))
         found = []
         for old, new in drafts:
-            steps = new.steps[len(old.steps) :]
-            mine = [step.logprob for step in steps]
-            length = len(new.text) - len(old.text)
-            theirs = _tail(read[Context(new.problem.messages, new.text)].prefix, length)
-            known = theirs is not None and steps and None not in mine
-            found.append(
-                theirs - math.fsum(p for p in mine if p is not None) if known and theirs is not None else math.nan
-            )
-        return [np.array(found[i * self.n : (i + 1) * self.n]) for i in range(len(candidates))]
+            mine = _tail(told(new.steps[len(old.steps) :]), len(new.text) - len(old.text))
+            theirs = _tail(read[Context(new.problem.messages, new.text)].prefix, len(new.text) - len(old.text))
+            written = len(new.steps) > len(old.steps)
+            found.append(theirs - mine if written and theirs is not None and mine is not None else math.nan)
+        each = iter(found)
+        return [np.array([next(each) for _ in pool]) for pool in pools]
 
 
 def _tail(tokens: Sequence[Token], length: int) -> float | None:
-    """The log-probability of the last `length` characters; None where a token of them has none."""
+    """The log-probability of the last `length` characters; None where a token of them has none.
+
+    A model's own end, a token without a text, counts on neither side: of a text that is read, nobody asks whether it ends.
+    """
     total = 0.0
     for token in reversed(tokens):
         if length <= 0:
             break
+        if not token.text:
+            continue
         if token.logprob is None:
             return None
         total += token.logprob
@@ -157,7 +160,9 @@ class Oracle:
         scores = [of_last_step(s) for s in await self.prm.score([*drafts, *targets], run.child("reward"))]
         low = [-math.inf if math.isnan(r) else r for r in scores]
         n = len(drafts)
-        return [targets[i] if low[n + i] - low[i] > self.tau else drafts[i] for i in range(n)]
+        chosen = [targets[i] if low[n + i] - low[i] > self.tau else drafts[i] for i in range(n)]
+        pairs = [usable(c, (drafts[i], targets[i])) for i, c in enumerate(candidates)]
+        return [one if len(pair) == 2 else pair[0] for one, pair in zip(chosen, pairs, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import groupby
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step
-from reasonweave.strategies.policies.sample import continued
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling
+from reasonweave.strategies.policies.sample import continued, put_in
+from reasonweave.strategies.policies.switch import cut
 
-PEEK, CUE, CHECK, RECAP, BEGIN = "peek", "cue", "check", "recap", "begin"
+PEEK, CUE, MORE, CHECK, RECAP, BEGIN = "peek", "cue", "cue+", "check", "recap", "begin"
+"""Labels of steps: a peek that stayed, the first step of a span after a cue and its further ones, a verification, …"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Handoff:
                 raise BadInput(f"Handoff({name}={getattr(self, name)}): {name} is 1 or more")
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
-        """At most six calls for the whole batch: begin, draft, recap, peek, cue, check."""
+        """A call each for begin, draft, peek, cue and check, and one for each length of recap that occurs in the batch."""
         items = dict(enumerate(candidates))
         start = [i for i, c in items.items() if self.begin_tokens and not c.steps]
         await self._write(self.large, items, start, self.begin_tokens, run.child(BEGIN), label=BEGIN)
@@ -109,7 +110,7 @@ class Handoff:
 
     def _paused(self, candidate: Candidate) -> bool:
         """Did a peek or a span end at a delimiter, so that what comes next has not been looked at?"""
-        labels = (PEEK,) if self.every else (PEEK, CUE)
+        labels = (PEEK,) if self.every else (PEEK, CUE, MORE)
         return bool(candidate.steps) and candidate.steps[-1].label in labels and candidate.text.endswith(self.until)
 
     async def _hand_over(self, paused: list[int], items: dict[int, Candidate], run: Run) -> None:
@@ -136,8 +137,9 @@ class Handoff:
     async def _recap(self, tired: list[int], items: dict[int, Candidate], run: Run) -> None:
         by_length: dict[int, list[int]] = {}
         for i in tired:
-            by_length.setdefault(min(self.recap_tokens + 25 * self._recaps(items[i]), 200), []).append(i)
-            items[i] = items[i].extend(Step(self.recap, "", 0, 0.0, open=True, label=RECAP))
+            grown = min(self.recap_tokens + 25 * self._recaps(items[i]), 200)
+            by_length.setdefault(max(self.recap_tokens, grown), []).append(i)
+            items[i] = put_in(items[i], self.recap, label=RECAP)
         for tokens, some in sorted(by_length.items()):
             await self._write(self.large, items, some, tokens, run.child(RECAP, tokens), label=RECAP)
 
@@ -169,13 +171,15 @@ class Handoff:
 
     def _reflections(self, candidate: Candidate) -> int:
         """Spans after a cue that reflect or verify, since the last recap."""
-        count = 0
-        for label, steps in groupby(candidate.steps, key=lambda step: step.label):
-            if label == RECAP:
-                count = 0
-            elif label == CUE:
-                count += self.cues.feeling("".join(step.text for step in steps)) < 0
-        return count
+        spans: list[str] = []
+        for step in candidate.steps:
+            if step.label == RECAP:
+                spans = []
+            elif step.label == CUE:
+                spans.append(step.text)
+            elif step.label == MORE:
+                spans[-1] += step.text
+        return sum(self.cues.feeling(span) < 0 for span in spans)
 
 
 def _continued(candidate: Candidate, written: Completion, model: Model) -> Candidate:
@@ -188,14 +192,16 @@ def _since(before: Candidate, after: Candidate) -> str:
 
 def _labelled(before: Candidate, after: Candidate, label: str) -> Candidate:
     """The candidate with a label on its new steps."""
-    kept = len(before.steps)
-    return replace(after, steps=(*after.steps[:kept], *(replace(step, label=label) for step in after.steps[kept:])))
+    kept, further = len(before.steps), MORE if label == CUE else label
+    new = [replace(step, label=label if i == 0 else further) for i, step in enumerate(after.steps[kept:])]
+    return replace(after, steps=(*after.steps[:kept], *new))
 
 
 def _up_to(until: str, before: Candidate, after: Candidate) -> Candidate:
     """The candidate with its new text up to the first delimiter: the next segment begins there."""
-    kept = len(before.steps)
-    for n, step in enumerate(after.steps[kept:], kept + 1):
-        if step.text.endswith(until) and n < len(after.steps):
-            return replace(after, steps=after.steps[:n], done=False)
-    return after
+    at = after.text.find(until, len(before.text))
+    end = at + len(until)
+    if at < 0 or end == len(after.text):
+        return after
+    whole = next((n for n in range(len(after.steps)) if sum(len(s.text) for s in after.steps[:n]) == end), None)
+    return replace(after, steps=after.steps[:whole], done=False) if whole is not None else cut(after, end)

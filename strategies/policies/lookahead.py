@@ -113,6 +113,8 @@ class Lookahead:
         wanted: dict[tuple[int, int], Candidate],
     ) -> Candidate:
         k = 0
-        while verdicts.get((i, k)):
+        while (
+            verdicts.get((i, k)) and chain[k + 1].done == wanted[i, k].done
+        ):  # one that ends agrees with one that ends
             k += 1
         return chain[k] if chain[k].done else wanted[i, k]

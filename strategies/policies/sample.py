@@ -59,6 +59,26 @@ def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> 
     return Sample(model, until=None, temperature=temperature, max_tokens=max_tokens)
 
 
+def usable(before: Candidate, drafts: Sequence[Candidate]) -> list[Candidate]:
+    """The drafts that wrote something and did not fail; where there is none, those that did not fail, else all of them."""
+    written = [d for d in drafts if len(d.steps) > len(before.steps) and not d.failed]
+    return written or [d for d in drafts if not d.failed] or list(drafts)
+
+
+def put_in(candidate: Candidate, text: str, author: str = "", tokens: int = 0, *, label: str) -> Candidate:
+    """A candidate with text that a strategy writes for it, cut into steps as a model's is, the last one open."""
+    steps = candidate.steps
+    if steps and not steps[-1].text.endswith(DELIMITER):
+        steps = (*steps[:-1], replace(steps[-1], open=True))
+    parts = [part for part in _parts(text) if part]
+    counts = [0] * (len(parts) - 1) + [tokens]
+    made = [
+        Step(part, author, count, 0.0 if not author else None, open=not part.endswith(DELIMITER), label=label)
+        for part, count in zip(parts, counts, strict=True)
+    ]
+    return replace(candidate, steps=(*steps, *made), done=False, score=None)
+
+
 def split(written: Completion, author: str, *, told: bool = False) -> tuple[Step, ...]:
     r"""A completion as steps: cut after each ``\n\n``, tokens and log-probabilities counted to the step they end in.
 

@@ -30,7 +30,9 @@ def entropy(token: Token) -> float:
     if not token.top:
         return math.nan
     rest = max(0.0, 1 - math.fsum(math.exp(p) for _, p in token.top))
-    return -math.fsum(math.exp(p) * p for _, p in token.top) - (rest * math.log(rest) if rest > 1e-12 else 0.0)
+    return -math.fsum(math.exp(p) * p for _, p in token.top if p > -math.inf) - (
+        rest * math.log(rest) if rest > 1e-12 else 0.0
+    )
 
 
 def doubt(token: Token) -> float:
@@ -53,6 +55,18 @@ def closeness(token: Token) -> float:
 def told(steps: Sequence[Step]) -> list[Token]:
     """The tokens of these steps, in order, as far as they were kept."""
     return [token for step in steps for token in step.told]
+
+
+def latest(steps: Sequence[Step], window: int) -> list[Token]:
+    """The last `window` tokens, none where the last step that has any did not keep them."""
+    found: list[Token] = []
+    for step in reversed(steps):
+        if step.tokens and not step.told:
+            break
+        found = [*step.told, *found]
+        if len(found) >= window:
+            break
+    return found[-window:]
 
 
 def windowed(signal: Signal, tokens: Sequence[Token], window: int) -> float:
@@ -115,9 +129,10 @@ class Mixture:
         return cls(*found)  # type: ignore[arg-type]
 
     def high(self, x: float) -> float:
-        """P(second component | x); nan for nan."""
-        if math.isnan(x):
-            return math.nan
+        """P(second component | x), x below the lower mean counting as that mean, so that it never falls; nan for nan."""
+        if math.isnan(x) or x == math.inf:
+            return math.nan if math.isnan(x) else 1.0
+        x = max(x, self.means[0])
         logs = [
             math.log(w) - math.log(s) - 0.5 * ((x - m) / s) ** 2
             for w, m, s in zip(self.weights, self.means, self.deviations, strict=True)

@@ -31,7 +31,7 @@ class Speculate:
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         extended = dict(enumerate(candidates))
-        early = [len(c.passages) < self.first for c in candidates]
+        early = [sum(not step.open for step in c.steps) < self.first for c in candidates]
         redo = [i for i in extended if early[i]]
         rest = [i for i in extended if not early[i]]
         if rest:

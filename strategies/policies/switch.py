@@ -12,8 +12,8 @@ from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step, Token
-from reasonweave.strategies.policies.sample import Sample, continued
-from reasonweave.strategies.policies.signals import TOP, Signal, doubt, entropy, told, windowed
+from reasonweave.strategies.policies.sample import Sample, continued, put_in
+from reasonweave.strategies.policies.signals import TOP, Signal, doubt, entropy, latest, told, windowed
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Switch:
 
     Entropy-adaptive decoding (EAD; Simonds, 2025, arXiv 2502.06833) at step level, with no verification. The mean runs over the
     last `window` tokens, whoever wrote them; after a change, the new writer keeps the pen for `dwell` steps at least. Both
-    policies must keep their tokens (`Sample(…, top_logprobs=20)`); where nothing is told, the small one writes.
+    policies must keep their tokens (`Sample(…, top_logprobs=20)`); where the last step's are not told, the small one writes.
+    Policies that label steps themselves (`Handoff`, `BudgetForcing`, `Nudge`) do not go inside: the labels are `Switch`'s own.
     """
 
     small: StepPolicy
@@ -43,12 +44,15 @@ class Switch:
         for large in (False, True):
             which = [i for i, writer in enumerate(writers) if writer is large]
             parts.append((which, self.large if large else self.small, run.child("large" if large else "small")))
-        done = await asyncio.gather(
-            *(_labelled(policy, [candidates[i] for i in which], where) for which, policy, where in parts if which)
-        )
         extended = dict(enumerate(candidates))
-        for (which, _, _), made in zip([part for part in parts if part[0]], done, strict=True):
-            extended |= zip(which, made, strict=True)
+        async with asyncio.TaskGroup() as group:
+            made = [
+                (which, group.create_task(_labelled(policy, [candidates[i] for i in which], where)))
+                for which, policy, where in parts
+                if which
+            ]
+        for which, task in made:
+            extended |= zip(which, task.result(), strict=True)
         return [extended[i] for i in range(len(candidates))]
 
     def _large(self, candidate: Candidate) -> bool:
@@ -57,7 +61,7 @@ class Switch:
         streak = next((n for n, label in enumerate(reversed(labels)) if label != now), len(labels))
         if labels and streak < self.dwell and streak < len(labels):
             return now == "large"
-        level = windowed(self.signal, told(candidate.steps), self.window)
+        level = windowed(self.signal, latest(candidate.steps, self.window), self.window)
         return level > self.threshold  # nan is not
 
 
@@ -100,19 +104,23 @@ class Fallback:
         items = await draft.extend(candidates, run.child("draft"))
         places = [told(new.steps[len(old.steps) :]) for old, new in zip(candidates, items, strict=True)]
         unsure: list[int] = []
+        whole = list(items)
         for i, (old, tokens) in enumerate(zip(candidates, places, strict=True)):
             at = next((n for n, token in enumerate(tokens) if doubt(token) > 1 - self.fallback), None)
             if at is not None and not items[i].failed:
                 unsure.append(i)
                 kept = sum(len(token.text) for token in tokens[:at])
-                items[i] = cut(items[i], len(old.text) + kept)
+                items[i] = cut(items[i], len(old.text) + kept, ended=False)
         if math.isfinite(self.rollback) and unsure:
             await self._roll_back(unsure, items, run.child("read"))
         if unsure:
             target = Sample(self.large, self.until, self.temperature, self.top_p, max_tokens=self.max_tokens)
             redone = await target.extend([items[i] for i in unsure], run.child("target"))
             for i, candidate in zip(unsure, redone, strict=True):
-                items[i] = candidate
+                stuck = (
+                    candidate.steps == items[i].steps and not candidate.failed
+                )  # no budget to go on: the draft is better
+                items[i] = whole[i] if stuck else candidate
         return items
 
     async def _roll_back(self, which: list[int], items: list[Candidate], run: Run) -> None:
@@ -140,8 +148,11 @@ def _trailing(candidate: Candidate, author: str) -> str:
     return text
 
 
-def cut(candidate: Candidate, length: int) -> Candidate:
-    """A candidate's first `length` characters; a step that this shortens is open, its tokens counted as far as they were told."""
+def cut(candidate: Candidate, length: int, *, ended: bool = True) -> Candidate:
+    """A candidate's first `length` characters; a step that this shortens is open, its tokens counted as far as they were told.
+
+    `ended=False` also opens a last step that the model had ended there by itself.
+    """
     kept: list[Step] = []
     left = length
     for step in candidate.steps:
@@ -161,6 +172,10 @@ def cut(candidate: Candidate, length: int) -> Candidate:
                 replace(step, text=step.text[:left], tokens=share, logprob=logprob, told=tuple(tokens), open=True)
             )
         left -= len(step.text)
+    if kept and not ended and not kept[-1].text.endswith(DELIMITER):
+        silent = sum(not token.text for token in kept[-1].told)  # the model's own end is a token without a text
+        told_ = tuple(token for token in kept[-1].told if token.text)
+        kept[-1] = replace(kept[-1], open=True, tokens=kept[-1].tokens - silent, told=told_)
     return replace(candidate, steps=tuple(kept), done=False, score=None)
 
 
@@ -180,6 +195,10 @@ class Nudge:
     chunk: int = 16
     repeats: int = 3
     temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1 or self.repeats < 1:
+            raise BadInput(f"Nudge(chunk={self.chunk}, repeats={self.repeats}): both are 1 or more")
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         """Two calls: the base model's chunks, and the guide's words."""
@@ -207,15 +226,17 @@ class Nudge:
         if said.finish_reason == "error" or (said.finish_reason == "budget" and not said.text):
             return continued(candidate, said, self.guide.name, whole=False)
         stripped = said.text.lstrip()
-        if not stripped:
+        if not stripped and said.finish_reason == "eos":
             return replace(candidate, done=True)
-        word = said.text[: len(said.text) - len(stripped)] + stripped.split()[0]
+        word = said.text[: len(said.text) - len(stripped)] + (stripped.split()[0] if stripped else "")
+        if not word:
+            return candidate
         count = next((n for n, reached in _reaches(said) if reached >= len(word)), said.usage.completion)
-        nudges = [step.text for step in candidate.steps if step.label == "nudge"]
-        step = Step(word, self.guide.name, count, open=True, label="nudge")
-        circles = [*nudges, word][-self.repeats :] == [word] * self.repeats
+        nudged = put_in(candidate, word, self.guide.name, count, label="nudge")
+        nudges = [step.text.strip() for step in nudged.steps if step.label == "nudge" and step.text.strip()]
+        circles = nudges[-self.repeats :] == [word.strip()] * self.repeats
         ended = said.finish_reason == "eos" and word == said.text.rstrip()
-        return candidate.extend(step, done=circles or ended)
+        return replace(nudged, done=circles or ended)
 
 
 def _reaches(written: Completion) -> list[tuple[int, int]]:
