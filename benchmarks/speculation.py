@@ -106,10 +106,10 @@ def methods(
     cool = [Sample(model, temperature=0.0) for model in (small, large)]
     weak = Cues(reflection=("-",))  # subtraction: where lab-small slips on training problems
     return {
-        "spec-reason": ("threshold", [7, 5, 7.7, 8], lambda t: spec_reason(small, large, judge, t, **HEAT), True),
+        "spec-reason": ("threshold", [7, 5, 7.7], lambda t: spec_reason(small, large, judge, t, **HEAT), True),
         "spec-reason, sure 0.95": (
             "threshold",
-            [6, 3],
+            [6],
             lambda t: spec_reason(small, large, judge, t, sure=0.95, **HEAT),
             True,
         ),
@@ -122,12 +122,12 @@ def methods(
         "spec-reason, true judge": ("right", [0.5], lambda t: spec_reason(small, large, Truth(), t, **HEAT), True),
         "self-check acceptor": (
             "P(True)",
-            [0.5, 0.9],
+            [0.5],
             lambda t: Guard(Speculate(steps(small), steps(large), AtLeast(check, t))),
             True,
         ),
-        "rsd": ("delta", [0.7, 0.3, 0.9, 0.97], lambda t: rsd(small, large, reward, t, **HEAT), True),
-        "rsd, sure 0.95": ("delta", [0.9, 0.7], lambda t: rsd(small, large, reward, t, sure=0.95, **HEAT), True),
+        "rsd": ("delta", [0.7, 0.9, 0.97], lambda t: rsd(small, large, reward, t, **HEAT), True),
+        "rsd, sure 0.95": ("delta", [0.9], lambda t: rsd(small, large, reward, t, sure=0.95, **HEAT), True),
         "speculative-thinking": (
             "cue tokens",
             [20],
@@ -136,13 +136,13 @@ def methods(
         ),
         "speculative-thinking, cue -, one step": (
             "cue tokens",
-            [24, 16],
+            [24, 12],
             lambda t: Guard(Handoff(small, large, cues=weak, one_step=True, cue_tokens=int(t), **HEAT), 3),
             False,
         ),
         "speculative-thinking, every step": (
             "cue tokens",
-            [20, 12, 4],
+            [20, 8],
             lambda t: Guard(Handoff(small, large, every=True, cue_tokens=int(t), **HEAT), 3),
             False,
         ),
@@ -154,11 +154,11 @@ def methods(
         ),
         "fallback (BiLD)": ("probability", [0.6, 0.4, 0.8], lambda t: Guard(Fallback(small, large, t, **HEAT)), False),
         "nudge": ("probability", [0.9], lambda t: Guard(Nudge(small, large, t, temperature=0.6), 9), False),
-        "lookahead, greedy": ("gamma", [4, 1], lambda t: Guard(Lookahead(*cool, SameText(), int(t))), True),
+        "lookahead, greedy": ("gamma", [4], lambda t: Guard(Lookahead(*cool, SameText(), int(t))), True),
         "gsi": ("threshold", [10], lambda t: Guard(Guided(small, large, reward, 8, 20.0, t)), False),
         "spec-search": (
             "slack",
-            [0.05, 0.0],
+            [0.0],
             lambda t: Guard(spec_search(steps(small), steps(large), reward, large.name, t)),
             True,
         ),
@@ -359,6 +359,14 @@ def draw(rows: Sequence[Row], path: Path, n: int) -> None:
     figure.savefig(path)
 
 
+def keep(rows: Sequence[Row], out: Path, n: int) -> None:
+    """Write down what there is so far."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "speculation.md").write_text(markdown(rows) + "\n")
+    (out / "speculation.json").write_text(json.dumps([asdict(r) for r in rows], indent=1))
+    draw(rows, out / "speculation.png", n)
+
+
 def main() -> None:
     """Run everything, print and keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -388,11 +396,8 @@ def main() -> None:
         for value in settings[: 1 if asked.headline else None]:
             records, seconds = solved(flow_of(policy(value), large), examples)
             rows.append(row(name, f"{what} {value:g}" if what else "", records, seconds, base, names, judged))
+            keep(rows, asked.out, len(examples))
             print(f"{name} {what} {value:g}: {rows[-1].accuracy:.1%} in {seconds:.0f} s", file=sys.stderr, flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "speculation.md").write_text(markdown(rows) + "\n")
-    (asked.out / "speculation.json").write_text(json.dumps([asdict(r) for r in rows], indent=1))
-    draw(rows, asked.out / "speculation.png", len(examples))
     print(markdown(rows))
     print(f"\n{len(examples)} lab problems, temperature 0.6, top-p 0.95, paired; written to {asked.out}")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reasonweave.orchestrator.errors import ModelError, ReasonweaveError
+from reasonweave.orchestrator.errors import ModelError, ReasonweaveError, described, first_of
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.reward_server import ServerRewardModel
 from reasonweave.orchestrator.models.roles import RoleSpec
@@ -33,9 +33,11 @@ async def examine(role: str, spec: RoleSpec) -> AsyncIterator[Check]:
     except ReasonweaveError as error:
         yield Check("opened", False, str(error))
         return
+    reached = False
     try:
         if isinstance(model, ServerModel | ServerRewardModel):
             async for check in _server(model):
+                reached = True
                 yield check
         else:
             yield Check("model", True, f"{spec} in this process")
@@ -47,8 +49,13 @@ async def examine(role: str, spec: RoleSpec) -> AsyncIterator[Check]:
         else:
             async for check in _chat(model):
                 yield check
-    except ReasonweaveError as error:
-        yield Check("reachable", False, str(error), "is the server up, and is this its address?")
+    except Exception as raised:  # a report says what is wrong, whatever it is
+        why = described(first_of(raised))
+        if reached:
+            yield Check("asked", False, why)
+        else:
+            todo = "is the server up, and is this its address?" if "reach" in why else ""
+            yield Check("reachable", False, why, todo)
     finally:
         await model.aclose()
 
@@ -83,11 +90,17 @@ async def _ask(model: Model, label: str, sampling: Sampling, prefix: str = "", r
 async def _generation(model: Model) -> AsyncIterator[Check]:
     run = Run(7)
     sampled = Sampling(temperature=0.8, max_tokens=24, top_logprobs=20)
-    first, again = await _ask(model, "one", sampled, run=run), await _ask(model, "one", sampled, run=Run(7))
+    try:
+        first = await _ask(model, "one", sampled, run=run)
+    except ModelError as error:
+        yield Check("log-probabilities", False, str(error), "vLLM: --max-logprobs 20")
+        sampled = replace(sampled, top_logprobs=0)
+        first = await _ask(model, "plain", sampled, run=run)
+    again = await _ask(model, "one" if sampled.top_logprobs else "plain", sampled, run=Run(7))
     top = len(first.tokens[0].top) if first.tokens else 0
     if top >= 10:
         yield Check("log-probabilities", True, f"of the chosen token and {top} alternatives")
-    else:
+    elif sampled.top_logprobs:
         told = f"{top} alternatives a token: judges and confidence votes need ten or more"
         yield Check("log-probabilities", False, told, "vLLM: --max-logprobs 20")
     same = first.text == again.text

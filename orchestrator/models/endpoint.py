@@ -14,13 +14,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream
+from openai import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    AsyncStream,
+    DefaultAsyncHttpxClient,
+    Timeout,
+)
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
-from reasonweave.orchestrator.errors import ModelError
+from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.types import Usage
 
 Body = Mapping[str, Any]
@@ -35,6 +45,8 @@ BROKEN = frozenset({408, 500, 502, 504})
 """Statuses after which nobody knows how much work was done: the attempt is charged in full."""
 REST = 10.0
 """Seconds for which a replica that could not be reached is passed over."""
+CONNECT = 10.0
+"""Seconds to wait for a connection: a host that is off the network does not refuse one."""
 CALM = 2.0
 """Seconds between two cuts of the concurrency: a burst of refusals is one sign, not many."""
 
@@ -45,6 +57,14 @@ class Transient(Exception):
     def __init__(self, why: str, *, spent: Usage | None, after: float = 0.0) -> None:
         super().__init__(why)
         self.spent, self.after = spent, after
+
+
+class Failed(ModelError):
+    """A request that failed for good. `spent` is what its last attempt cost, None where nobody can know."""
+
+    def __init__(self, why: str, *, spent: Usage | None) -> None:
+        super().__init__(why)
+        self.spent = spent
 
 
 class OutOfBudget(Exception):
@@ -111,7 +131,7 @@ class Replica:
 
     async def ask(self, path: str, body: Body | None, headers: Mapping[str, str], timeout: float) -> Any:
         """One request; `body` None is a GET. Raises `Transient` where another attempt may do better, else `ModelError`."""
-        options: Any = {"headers": dict(headers), "timeout": timeout}
+        options: Any = {"headers": dict(headers), "timeout": Timeout(timeout, connect=min(CONNECT, timeout))}
         async with self._judged():
             if body is None:
                 return await self.client.get(self.root + path, cast_to=object, options=options)
@@ -122,7 +142,7 @@ class Replica:
         self, path: str, body: Body, headers: Mapping[str, str], timeout: float
     ) -> AsyncIterator[AsyncIterator[Any]]:
         """One request whose answer comes in pieces. Leaving the block closes the connection, which aborts the request."""
-        options: Any = {"headers": dict(headers), "timeout": timeout}
+        options: Any = {"headers": dict(headers), "timeout": Timeout(timeout, connect=min(CONNECT, timeout))}
         async with self._judged():
             pieces = await self.client.post(
                 self.root + path,
@@ -143,15 +163,15 @@ class Replica:
         async with self.throttle.place():
             try:
                 yield
-            except APITimeoutError as error:
-                raise Transient(f"no answer from {self.root} in time", spent=None) from error
-            except APIConnectionError as error:
+            except APIConnectionError as error:  # timeouts are of this kind too
                 cause = error.__cause__
-                unreached = type(cause).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
-                if unreached:
+                if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout"):
                     self.rests_until = time.monotonic() + REST
-                why = f"cannot reach {self.root}" if unreached else f"connection to {self.root} lost"
-                raise Transient(f"{why} ({cause or error})", spent=Usage(calls=1) if unreached else None) from error
+                    why = f"cannot reach {self.root} ({str(cause) or 'no connection in time'})"
+                    raise Transient(why, spent=Usage(calls=1)) from error
+                if isinstance(error, APITimeoutError):
+                    raise Transient(f"no answer from {self.root} in time", spent=None) from error
+                raise Transient(f"connection to {self.root} lost ({cause or error})", spent=None) from error
             except json.JSONDecodeError as error:
                 raise Transient(f"{self.root} answered with broken JSON", spent=None) from error
             except APIStatusError as error:
@@ -162,7 +182,11 @@ class Replica:
                     raise Transient(why, spent=Usage(calls=1), after=after) from error
                 if error.status_code in BROKEN or error.status_code > 504:
                     raise Transient(why, spent=None) from error
-                raise ModelError(why) from error
+                raise Failed(why, spent=Usage(calls=1)) from error
+            except APIError as error:  # told in the middle of a stream
+                raise Transient(
+                    f"{self.root} broke off: {' '.join(str(error.message).split())[:500]}", spent=None
+                ) from error
             self.throttle.served()
 
 
@@ -207,7 +231,10 @@ class Endpoint:
         attempts: int = 6,
     ) -> None:
         self.roots = tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
-        self.key, self.connections, self.timeout, self.attempts = key, connections, timeout, attempts
+        self.key = key.strip() or "EMPTY"
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise BadInput(f"the API key for {self} has characters that no HTTP header can carry")
+        self.connections, self.timeout, self.attempts = connections, timeout, attempts
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bound] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -217,7 +244,11 @@ class Endpoint:
         """This loop's clients, made on first use."""
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
-            first = AsyncOpenAI(base_url=self.roots[0] + "/v1", api_key=self.key, max_retries=0)
+            for gone in [other for other in self._loops if other.is_closed()]:
+                del self._loops[gone]  # nobody can close its connections properly any more; the collector does
+            near = all(urlsplit(root).hostname in ("localhost", "127.0.0.1", "::1") for root in self.roots)
+            transport = DefaultAsyncHttpxClient(trust_env=False) if near else None  # no proxy on the way to oneself
+            first = AsyncOpenAI(base_url=self.roots[0] + "/v1", api_key=self.key, max_retries=0, http_client=transport)
             clients = [first.with_options(base_url=root + "/v1") for root in self.roots]
             self._loops[loop] = _Bound(
                 [Replica(r, c, Throttle(self.connections)) for r, c in zip(self.roots, clients, strict=True)]
@@ -298,7 +329,7 @@ class Endpoint:
             return await retrying(one)
         except Transient as error:
             tried = f" (tried {made} times)" if made > 1 else ""
-            raise ModelError(f"{error}{tried}") from error
+            raise Failed(f"{error}{tried}", spent=error.spent) from error
 
     async def aclose(self) -> None:
         """Close this loop's connections."""

@@ -199,7 +199,12 @@ class EngineModel(Model):
         answers: dict[int, Completion] = {}
 
         async def one(i: int, request: Request) -> None:
-            answers[i] = await self._one(request)
+            try:
+                answers[i] = await self._one(request)
+            except (ModelError, ValueError, RuntimeError) as error:  # vLLM refuses what it cannot do with a ValueError
+                answers[i] = Completion(
+                    "", "error", request.meter.usage or Usage(calls=1), error=f"{self.name}: {error}"
+                )
 
         await self.engine.call(together(one(i, request) for i, request in enumerate(requests)))
         return [answers[i] for i in range(len(requests))]

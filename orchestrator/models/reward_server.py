@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Rating, RewardModel
-from reasonweave.orchestrator.models.endpoint import Endpoint, OutOfBudget
-from reasonweave.orchestrator.models.server import Abilities, probe, session_label
-from reasonweave.orchestrator.models.texts import tagged
+from reasonweave.orchestrator.models.endpoint import Endpoint, Failed, OutOfBudget
+from reasonweave.orchestrator.models.server import Abilities, cached_of, probe, session_label
+from reasonweave.orchestrator.models.texts import tagged, together
 from reasonweave.orchestrator.types import Problem, Score, Usage
 
 Ids = tuple[int, ...]
@@ -193,12 +193,13 @@ class ServerRewardModel(RewardModel):
         if self.able is None:
             async with self.endpoint.bound().lock:
                 if self.able is None:
-                    self.able = await probe(self.endpoint, self.served)
-                    if self.form.path not in self.able.paths:
+                    able = await probe(self.endpoint, self.served)
+                    if self.form.path not in able.paths:
                         raise BadInput(
                             f"{self.name}: {self.endpoint} has no {self.form.path}, which {type(self.form).__name__} needs; "
                             "serve a process reward model with --runner pooling"
                         )
+                    self.able = able
         return self.able
 
     def count(self, problem: Problem, steps: Sequence[str]) -> int:
@@ -225,10 +226,7 @@ class ServerRewardModel(RewardModel):
             ]
             self._ids[key] = [tuple(answer["tokens"]) for answer in await asyncio.gather(*answers)]
 
-        async with asyncio.TaskGroup() as group:
-            for key in asked:
-                if key not in self._ids:
-                    group.create_task(one(key))
+        await together(one(key) for key in asked if key not in self._ids)
 
     def _worst(self, rating: Rating) -> Usage:
         requests = len(self._ids[rating.problem, rating.steps])
@@ -243,16 +241,16 @@ class ServerRewardModel(RewardModel):
     async def _one(self, rating: Rating, able: Abilities) -> tuple[Score, Usage]:
         """One candidate. A rating that fails is nan, and takes no other with it."""
         asked = self._ids[rating.problem, rating.steps]
-        longest = max(map(len, asked))
+        longest = max(map(len, asked)) + self.form.body(()).get("max_tokens", 0)
         if able.context_length is not None and longest > able.context_length:
             why = f"{self.name}: a solution of {longest} tokens does not fit the context of {able.context_length}"
-            return Score(math.nan, error=why), Usage(calls=1)
+            return Score(math.nan, error=why), Usage()
         worst = self._worst(rating)
         try:
             answers = [
                 await self.endpoint.call(
                     self.form.path,
-                    {"model": able.model, **self.form.body(ids)},
+                    {"model": able.model, **self.form.body(ids), **self._salt(rating.session)},
                     session=session_label(rating.session),
                     deadline=rating.deadline,
                     again=rating.meter.retry,
@@ -263,5 +261,12 @@ class ServerRewardModel(RewardModel):
         except OutOfBudget:
             return Score(math.nan, error=f"{self.name}: the budget had no room for another attempt"), Usage()
         except ModelError as error:
-            return Score(math.nan, error=f"{self.name}: {error}"), worst
-        return Score(values[-1], values), worst
+            spent = error.spent if isinstance(error, Failed) and len(asked) == 1 else None
+            return Score(math.nan, error=f"{self.name}: {error}"), spent or worst
+        cached = sum(min(len(ids), cached_of(answer)) for ids, answer in zip(asked, answers, strict=True))
+        spent = self.rates.price(prompt=worst.prompt, cached=min(cached, worst.prompt), completion=worst.completion)
+        return Score(values[-1], values), spent + Usage(calls=worst.calls - spent.calls)
+
+    def _salt(self, session: int) -> dict[str, Any]:
+        """What keeps a run's prefix cache its own, for families that profit from one."""
+        return {"cache_salt": session_label(session)} if isinstance(self.form, PlusMinus) else {}

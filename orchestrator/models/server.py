@@ -18,7 +18,15 @@ from uuid import uuid4
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
 from reasonweave.orchestrator.models.base import Model, Request, seconds_left
-from reasonweave.orchestrator.models.endpoint import Again, Endpoint, OutOfBudget, Replica, Transient, headers
+from reasonweave.orchestrator.models.endpoint import (
+    Again,
+    Endpoint,
+    Failed,
+    OutOfBudget,
+    Replica,
+    Transient,
+    headers,
+)
 from reasonweave.orchestrator.models.texts import (
     TEMPLATE,
     Ids,
@@ -58,18 +66,22 @@ class Abilities:
 async def probe(endpoint: Endpoint, name: str | None) -> Abilities:
     """Ask a server what it is. Raises `NotFound` where it serves other models only, `ModelError` where it cannot be reached."""
     listed = await endpoint.call("/v1/models", attempts=3)
-    entries = {str(e["id"]): e for e in listed.get("data", []) if isinstance(e, dict) and "id" in e}
+    if not isinstance(listed, dict) or not isinstance(listed.get("data"), list):
+        raise ModelError(
+            f"{endpoint}/v1/models is no list of models: is this the base URL of an OpenAI-compatible server?"
+        )
+    entries = {str(e["id"]): e for e in listed["data"] if isinstance(e, dict) and "id" in e}
     if name and entries and name not in entries:
         raise NotFound("model", name, entries, hint=f"That is what {endpoint} serves")
     model = name or next(iter(entries), "")
-    schema = await _optional(endpoint, "/openapi.json") or {}
-    version = (await _optional(endpoint, "/version") or {}).get("version")
+    schema = await _optional(endpoint, "/openapi.json")
+    version = (await _optional(endpoint, "/version")).get("version")
     fields = schema.get("components", {}).get("schemas", {}).get("CompletionRequest", {}).get("properties", {})
     found = Abilities(
         model=model,
         served=tuple(entries),
         version=version if isinstance(version, str) else None,
-        paths=frozenset(schema.get("paths", {})),
+        paths=frozenset(schema.get("paths", {})) or await _tried(endpoint, model),
         fields=frozenset(fields),
         context_length=entries.get(model, {}).get("max_model_len"),
     )
@@ -82,11 +94,25 @@ async def probe(endpoint: Endpoint, name: str | None) -> Abilities:
     return replace(found, whole_pieces=not spaced)
 
 
-async def _optional(endpoint: Endpoint, path: str) -> Any:
+async def _optional(endpoint: Endpoint, path: str) -> dict[str, Any]:
+    """What a server tells on a path that not all have."""
     try:
-        return await endpoint.call(path, attempts=1)
+        told = await endpoint.call(path, attempts=3)
+    except Failed as error:
+        if error.spent is None:  # broken, not absent
+            raise
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+async def _tried(endpoint: Endpoint, model: str) -> frozenset[str]:
+    """The paths of a server that publishes no list of them, found by asking one that costs nothing."""
+    try:
+        shown = await endpoint.call("/tokenize", {"model": model, "prompt": "a"}, attempts=1)
     except ModelError:
-        return None
+        return frozenset()
+    vllm_s = frozenset({"/tokenize", "/detokenize", "/v1/completions", "/pooling", "/classify"})
+    return vllm_s if isinstance(shown, dict) and "tokens" in shown else frozenset()
 
 
 class _Served:
@@ -148,7 +174,8 @@ class ServerModel(Model):
             async with self.endpoint.bound().lock:
                 if self.able is None:
                     self.able = await probe(self.endpoint, self.served)
-                    self.context_length, self.exact = self.able.context_length, self.able.completions
+                    self.exact = self.able.completions  # only then is a prompt's length known well enough to hold it
+                    self.context_length = self.able.context_length if self.exact else None
                     self._tokenizer.model, self._tokenizer.whole_pieces = self.able.model, self.able.whole_pieces
         return self.able
 
@@ -177,7 +204,7 @@ class ServerModel(Model):
         able = await self.abilities()
         alike: dict[object, list[int]] = {}
         for i, request in enumerate(requests):
-            alone = _streamed(request)  # a stream each, so that each can be cut by itself
+            alone = able.completions and _streamed(request)  # a stream each, so that each can be cut by itself
             alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
         answers: dict[int, Completion] = {}
 
@@ -190,11 +217,15 @@ class ServerModel(Model):
 
     async def _together(self, requests: Sequence[Request], able: Abilities) -> list[Completion]:
         """Requests with one context, in one call. One that fails for good takes no others with it."""
-        first = requests[0]
+        first, live = requests[0], list(requests)
 
         def again(spent: Usage | None) -> bool:
-            granted = [request.meter.retry(spent) for request in requests]
-            return all(granted)
+            live[:] = [request for request in live if request.meter.retry(spent)]
+            return bool(live)
+
+        if first.sampling.prefix_logprobs and "prompt_logprobs" not in able.fields:
+            told = f"{self.name}: {self.endpoint} does not tell what it thinks of a given text (prompt_logprobs)"
+            return [Completion("", "error", Usage(calls=1), error=told) for _ in requests]
 
         try:
             if able.completions:
@@ -202,13 +233,18 @@ class ServerModel(Model):
                     await self.texts.learn([first.context], first.session)
                 if _streamed(first):
                     return [await self._stream(first, able, again)]
-                return await self._complete(requests, able, again)
-            return await self._chat(requests, able, again)
+                found = await self._complete(live, able, again)
+            else:
+                found = await self._chat(live, able, again)
         except OutOfBudget:
             return [Completion("", "budget") for _ in requests]
         except ModelError as error:
-            charge = [r.meter.usage or self.rates.worst(prompt=r.prompt, completion=r.max_tokens) for r in requests]
+            known = error.spent if isinstance(error, Failed) else None
+            worst = [self.rates.worst(prompt=r.prompt, completion=r.max_tokens) for r in requests]
+            charge = [known or r.meter.usage or most for r, most in zip(requests, worst, strict=True)]
             return [Completion("", "error", c, error=f"{self.name}: {error}") for c in charge]
+        served = {id(request): completion for request, completion in zip(live, found, strict=True)}
+        return [served.get(id(request)) or Completion("", "budget") for request in requests]
 
     # Completions on token ids.
 
@@ -233,23 +269,24 @@ class ServerModel(Model):
         known = able.fields or frozenset(body)
         return {name: value for name, value in body.items() if value is not None and name in known}
 
-    async def _complete(self, requests: Sequence[Request], able: Abilities, again: Again) -> list[Completion]:
+    async def _complete(self, requests: list[Request], able: Abilities, again: Again) -> list[Completion]:
+        """`requests` shrinks where the budget pays for another attempt at some of them only."""
         first = requests[0]
-        body = self._body(first, able, len(requests))
-        answer = await self.endpoint.call(
-            "/v1/completions",
-            body,
-            session=session_label(first.session),
-            deadline=first.deadline,
-            again=again,
-        )
+        label = session_label(first.session)
+
+        async def once(replica: Replica) -> Any:
+            body = self._body(requests[0], able, len(requests))
+            return await replica.ask("/v1/completions", body, headers(label), self.endpoint.timeout)
+
+        answer = await self.endpoint.attempt(once, session=label, deadline=first.deadline, again=again)
+        prompt_ids = self.texts.ids(first.context) or ()
         choices = _choices(answer, len(requests))
         prompt, cached, completion = _counts(answer)
         length = len(self.texts.ids(first.context) or ()) if prompt is None else prompt
         completions = []
         for i, (request, choice) in enumerate(zip(requests, choices, strict=True)):
             ids = choice.get("token_ids")
-            written = len(ids) if ids else completion if len(requests) == 1 else None
+            written = len(ids) if ids else _told_tokens(choice) or _share(completion, i, len(requests))
             usage = self.rates.price(
                 prompt=length,
                 cached=min(length, cached) if i == 0 else length,
@@ -258,7 +295,7 @@ class ServerModel(Model):
             read = self._read(request, choice, usage, ids)
             if request.sampling.prefix_logprobs:
                 head = len(self.texts.ids(Context(request.context.messages)) or ())
-                read = replace(read, prefix=prefix_of(choice.get("prompt_logprobs"), body["prompt"], head))
+                read = replace(read, prefix=prefix_of(choice.get("prompt_logprobs"), prompt_ids, head))
             completions.append(read)
         return completions
 
@@ -292,7 +329,8 @@ class ServerModel(Model):
                             for choice in piece.get("choices") or ():
                                 ids += choice.get("token_ids") or ()
                             _, cached, completion = _counts(piece)
-                            count = min(max(completion or 0, len(ids)), request.max_tokens)
+                            seen = _told_tokens(gathered.choice) or len(gathered.choice["text"].encode())
+                            count = min(max(completion or 0, len(ids)) or seen, request.max_tokens)
                             request.meter.usage = self.rates.price(
                                 prompt=prompt, cached=min(cached, prompt), completion=count
                             )
@@ -314,37 +352,44 @@ class ServerModel(Model):
 
     # Chat completions, where there is nothing better.
 
-    async def _chat(self, requests: Sequence[Request], able: Abilities, again: Again) -> list[Completion]:
+    async def _chat(self, requests: list[Request], able: Abilities, again: Again) -> list[Completion]:
         first = requests[0]
-        body: dict[str, Any] = {
-            "model": able.model,
-            "messages": [{"role": m.role, "content": m.content} for m in first.context.messages],
-            self.max_tokens_field: first.max_tokens,
-            "n": len(requests),
-            **_common(first),
-        }
-        if first.sampling.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": first.sampling.top_logprobs}
-        answer = await self.endpoint.call(
-            "/v1/chat/completions", body, session=session_label(first.session), deadline=first.deadline, again=again
-        )
-        choices = _choices(answer, len(requests))
+        label = session_label(first.session)
+
+        async def once(replica: Replica) -> Any:
+            body: dict[str, Any] = {
+                "model": able.model,
+                "messages": [{"role": m.role, "content": m.content} for m in first.context.messages],
+                self.max_tokens_field: first.max_tokens,
+                "n": len(requests),
+                **_common(requests[0]),
+            }
+            if first.sampling.top_logprobs:
+                body |= {"logprobs": True, "top_logprobs": first.sampling.top_logprobs}
+            return await replica.ask("/v1/chat/completions", body, headers(label), self.endpoint.timeout)
+
+        answer = await self.endpoint.attempt(once, session=label, deadline=first.deadline, again=again)
+        choices = _choices(answer, len(requests), fewer=True)  # some servers know no n, and answer once
+        rest = requests[len(choices) :]
         prompt, cached, completion = _counts(answer)
         completions = []
-        for i, (request, choice) in enumerate(zip(requests, choices, strict=True)):
+        for i, (request, choice) in enumerate(zip(requests, choices, strict=False)):
             message = choice.get("message") or {}
             reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
             text = (f"<think>{reasoning}</think>\n\n" if reasoning else "") + str(message.get("content") or "")
             tokens = _chat_tokens(choice.get("logprobs"))
-            share = None if completion is None else completion // len(requests) + (i < completion % len(requests))
+            share = _share(completion, i, len(choices))
+            read = request.prompt if prompt is None else min(prompt, request.prompt)
             usage = self.rates.price(
-                prompt=request.prompt if prompt is None else min(prompt, request.prompt),
-                cached=min(cached, prompt or 0),
+                prompt=read,
+                cached=min(cached, read) if i == 0 else read,
                 completion=min(request.max_tokens, request.max_tokens if share is None else share),
             )
             reason = reason_of(choice)
             error = f"{self.name}: ended with {choice.get('finish_reason')!r}" if reason == "error" else None
             completions.append(Completion(text, reason, usage, tokens, error=error))
+        for request in rest:
+            completions += await self._together([request], able)
         return completions
 
 
@@ -386,10 +431,20 @@ def _common(request: Request) -> dict[str, Any]:
     }
 
 
-def _choices(answer: Any, n: int) -> list[dict[str, Any]]:
+def _told_tokens(choice: dict[str, Any]) -> int:
+    """Tokens that a choice tells log-probabilities of; 0 where it tells none."""
+    return len((choice.get("logprobs") or {}).get("tokens") or ())
+
+
+def _share(total: int | None, i: int, n: int) -> int | None:
+    """The i-th of n parts of a count that was told for all together."""
+    return None if total is None else total // n + (i < total % n)
+
+
+def _choices(answer: Any, n: int, *, fewer: bool = False) -> list[dict[str, Any]]:
     """The choices in the order of their index. Raises `ModelError` for an answer that is none."""
     found = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(found, list) or len(found) != n:
+    if not isinstance(found, list) or not (len(found) == n or (fewer and 0 < len(found) < n)):
         raise ModelError(f"answered with {len(found) if isinstance(found, list) else 'no'} choices of {n}")
     return sorted(found, key=lambda choice: choice.get("index", 0))
 
@@ -399,6 +454,11 @@ def _counts(answer: Any) -> tuple[int | None, int, int | None]:
     usage = (answer.get("usage") if isinstance(answer, dict) else None) or {}
     details = usage.get("prompt_tokens_details") or {}
     return usage.get("prompt_tokens"), int(details.get("cached_tokens") or 0), usage.get("completion_tokens")
+
+
+def cached_of(answer: Any) -> int:
+    """Prompt tokens that the server had in its prefix cache, as far as it tells."""
+    return _counts(answer)[1]
 
 
 def _chat_tokens(told: Any) -> tuple[Token, ...]:
