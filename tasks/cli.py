@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import version
@@ -93,12 +93,20 @@ def _manners() -> Iterator[None]:
 
 
 @contextmanager
-def _served(models: Path | None, up: Path | None) -> Iterator[dict[str, Any]]:
-    """The roles of a models file; of `up`, with their servers started for the time of the block."""
+def _served(
+    models: Path | None, up: Path | None, workflows: Sequence[Workflow], specs: Callable[[Any], Mapping[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """The roles of a models file; of `up`, with the servers of those that the workflows use started for the time of the block.
+
+    `specs` says which roles the command's flags fill, given the file's.
+    """
     if models and up:
         raise BadInput("--models uses servers that run, --up starts them: name the file once")
     if up:
-        with _servers().running(up) as served:
+        known = _servers().roles_of(up)
+        Models(specs(known), known).check(workflows)
+        used = {role for workflow in workflows for role in workflow.roles}
+        with _servers().running(up, used - set(specs(known))) as served:
             yield served
     else:
         yield _servers().roles_of(models) if models else {}
@@ -155,13 +163,17 @@ def eval_(
         check_roles(workflows, limits, model_role or [])
         options = settings_of(setting or [], workflows)
         opened = open_task(task, None if instruction is None else instruction and f"\n\n{instruction}")
-        with _served(models, up) as served:
-            specs = specs_of(task, {"small": small, "large": large, "prm": prm}, model_role or [], served)
+        flags = {"small": small, "large": large, "prm": prm}
+
+        def specs(known: Any) -> dict[str, str]:
+            return specs_of(task, flags, model_role or [], known)
+
+        with _served(models, up, workflows, specs) as served:
             asyncio.run(
                 _evaluate(
                     workflows,
                     opened,
-                    Models(specs, served),
+                    Models(specs(served), served),
                     options,
                     limit=limit,
                     budget=limits,
@@ -349,9 +361,13 @@ def solve_(
         found, limits = Workflow.named(workflow), Budget.parse(budget)
         check_roles([found], limits, model_role or [])
         (options,) = settings_of(setting or [], [found])
-        with _served(models, up) as served:
-            specs = specs_of("lab", {"small": small, "large": large, "prm": prm}, model_role or [], served)
-            result = asyncio.run(_solve(problem, found, Models(specs, served), options, limits, seed, trace))
+        flags = {"small": small, "large": large, "prm": prm}
+
+        def specs(known: Any) -> dict[str, str]:
+            return specs_of("lab", flags, model_role or [], known)
+
+        with _served(models, up, [found], specs) as served:
+            result = asyncio.run(_solve(problem, found, Models(specs(served), served), options, limits, seed, trace))
         _show(result, as_json)
 
 

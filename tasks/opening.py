@@ -38,13 +38,7 @@ class Models:
 
     def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
         """The strategy of a workflow over these models, and the spec of each role that it uses."""
-        for role in workflow.roles:
-            if role not in self.specs and not (role == JUDGE and "large" in workflow.roles):
-                flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
-                raise BadInput(
-                    f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
-                    f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
-                )
+        self.check([workflow])
         parts = fill(workflow, {role: self._opened(role) for role in workflow.roles if role in self.specs})
         try:
             strategy = workflow.make(**parts, **options)
@@ -66,8 +60,24 @@ class Models:
             self._open[role] = opened
         return self._open[role]
 
+    def check(self, workflows: Sequence[Workflow]) -> None:
+        """Raises `BadInput` where a workflow has a role that nobody is named for."""
+        for workflow in workflows:
+            for role in workflow.roles:
+                if role not in self.specs and not (role == JUDGE and "large" in workflow.roles):
+                    flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
+                    raise BadInput(
+                        f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
+                        f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
+                    )
+
     def warn_of(self, budget: Budget) -> None:
-        """Say it where a limit in money can limit nothing."""
+        """Say it where a limit in money can limit nothing. Raises `BadInput` for a limit on a judge that is the large model."""
+        if JUDGE in budget.roles and JUDGE not in self.specs:
+            raise BadInput(
+                "a limit for the role 'judge' limits nothing here: the large model judges, and pays for it; limit large, or "
+                "name a judge of its own with --model-role judge=SPEC"
+            )
         limited = [budget, *budget.roles.values()]
         priced = [m.rates.usd_prompt or m.rates.usd_completion for m in self._open.values()]
         if any(b.usd is not None for b in limited) and not any(priced):
@@ -99,9 +109,9 @@ def fill(workflow: Workflow, models: Mapping[str, Model | RewardModel]) -> dict[
 def specs_of(
     task: str, given: Mapping[str, str | None], roles: Sequence[str], served: Mapping[str, RoleSpec] | None = None
 ) -> dict[str, str]:
-    """Which spec fills which role: the flags, and on the lab task its own models where neither they nor a models file
-    say anything."""
-    specs = {role: spec for role, spec in LAB.items() if role not in (served or {})} if task == "lab" else {}
+    """Which spec fills which role: the flags, and on the lab task its own models where they say nothing and there is no
+    models file."""
+    specs = dict(LAB) if task == "lab" and not served else {}
     specs |= {role: spec for role, spec in given.items() if spec}
     for pair in roles:
         role, found, spec = pair.partition("=")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,9 +27,10 @@ def roles_of(models: Path) -> dict[str, RoleSpec]:
 
 
 @contextmanager
-def running(models: Path) -> Iterator[dict[str, RoleSpec]]:
-    """The same, with what is not up started for the time of the block."""
-    with launch.running(roles_of(models), say) as served:
+def running(models: Path, used: Collection[str]) -> Iterator[dict[str, RoleSpec]]:
+    """The roles that are used, with what is not up started for the time of the block."""
+    specs = {role: spec for role, spec in roles_of(models).items() if role in used}
+    with launch.running(specs, say) as served:
         yield served
 
 
@@ -61,9 +62,12 @@ def up(models: Path, python: str | None, timeout: float) -> None:
         raise BadInput(f"{models}: every role has a url or a spec; there is nothing to start")
     fleet = launch.Fleet(specs, python=python)
     try:
-        fleet.start(stay=True)
-        launch.remember(models, fleet.servers)
-        fleet.wait(say, timeout)
+
+        def told(line: str) -> None:
+            launch.remember(models, fleet.servers)  # so that `down` finds them whatever becomes of this command
+            say(line)
+
+        fleet.bring_up(told, stay=True, timeout=timeout)
     except BaseException:
         fleet.stop()
         launch.forget(models)
@@ -73,14 +77,21 @@ def up(models: Path, python: str | None, timeout: float) -> None:
 
 def down(models: Path) -> None:
     """End what `up` left running."""
+    _must_exist(models)
     there = launch.known(models)
     launch.stop(there)
     launch.forget(models)
     say(f"ended: {', '.join(s.role for s in there)}" if there else "nothing was up")
 
 
+def _must_exist(models: Path) -> None:
+    if not models.exists() and not launch.known(models):
+        raise BadInput(f"{models}: there is no such file, and nothing was started from one of that name here")
+
+
 def status(models: Path) -> None:
     """Show what `up` left running."""
+    _must_exist(models)
     there = launch.known(models)
     for server in there:
         health = "answers" if server.healthy else "does not answer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Started:
     url: str
     pid: int
     log: str
+    wanted: str = ""
+    """The `model` of the models file that it was started for."""
 
     @property
     def alive(self) -> bool:
@@ -57,7 +60,8 @@ class Started:
     def healthy(self) -> bool:
         """Does it answer?"""
         try:
-            with urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/health", timeout=2) as answer:
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with direct.open(f"{self.url.removesuffix('/v1')}/health", timeout=2) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -103,6 +107,10 @@ def shares(specs: Mapping[str, RoleSpec]) -> dict[str, float]:
     for role, spec in specs.items():
         beside = [s for s in specs.values() if _meet(s.gpus, spec.gpus)]
         given = sum(s.share or 0 for s in beside)
+        if given > 1:
+            raise BadInput(
+                f"role {role!r}: the shares of the roles on its GPUs add up to {given:g}, more than all of their memory"
+            )
         open_ = [s for s in beside if s.share is None]
         weight = {id(s): s.active or 1.0 for s in open_}
         left = max(0.05, USED - given)
@@ -162,6 +170,16 @@ def _step_tag(folder: Path) -> int | None:
         return None
 
 
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
@@ -182,15 +200,31 @@ class Fleet:
         self.python, self.cpu = python_with_vllm(python)
         self.servers: list[Started] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._seen: list[Started] = []
 
-    def start(self, *, stay: bool) -> None:
-        """Start a server for each role that needs one; `stay` lets them outlive this process."""
-        needed = to_start(self.specs)
-        parts = shares(needed)
+    def bring_up(self, say: Say, *, stay: bool, timeout: float = 900.0) -> None:
+        """Start the servers and wait for them. On GPUs, roles that share one start one after the other: vLLM measures the free
+        memory while it starts, and two that start together count each other's."""
+        waiting = to_start(self.specs)
+        while waiting:
+            wave: dict[str, RoleSpec] = {}
+            for role, spec in waiting.items():
+                if self.cpu or not any(_meet(spec.gpus, other.gpus) for other in wave.values()):
+                    wave[role] = spec
+            self.start(stay=stay, only=wave)
+            self.wait(say, timeout)
+            waiting = {role: spec for role, spec in waiting.items() if role not in wave}
+
+    def start(self, *, stay: bool, only: Collection[str] | None = None) -> None:
+        """Start a server for each role that needs one (of `only`); `stay` lets them outlive this process."""
+        parts = shares(to_start(self.specs))
+        needed = {role: spec for role, spec in to_start(self.specs).items() if only is None or role in only}
         logs = self.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         for role, spec in needed.items():
             port = spec.port or free_port()
+            if spec.port and not _free(port):
+                raise BadInput(f"role {role!r}: port {port} is taken; leave port out, and a free one is found")
             asked = command(spec, port, self.python, None if self.cpu else parts[role])
             env = QUIET | dict(os.environ) | spec.env
             if spec.gpus is not None:
@@ -208,16 +242,18 @@ class Fleet:
                 )
             self._processes.append(process)
             served = asked[asked.index("--served-model-name") + 1]
-            self.servers.append(Started(role, served, f"http://127.0.0.1:{port}/v1", process.pid, str(log)))
+            url = f"http://127.0.0.1:{port}/v1"
+            self.servers.append(Started(role, served, url, process.pid, str(log), str(spec.model)))
 
     def wait(self, say: Say, timeout: float = 900.0) -> None:
         """Wait until all answer. Raises `ModelError` with the end of the log of one that ended or took too long."""
         began, said = time.monotonic(), 0.0
-        waiting = list(self.servers)
+        waiting = [server for server in self.servers if server not in self._seen]
         while waiting:
             for server in list(waiting):
                 if server.healthy:
                     waiting.remove(server)
+                    self._seen.append(server)
                     say(f"{server.role}: {server.model} at {server.url} after {time.monotonic() - began:.0f} s")
                 elif not server.alive:
                     raise ModelError(f"the server of role {server.role!r} ended while starting:\n{_tail(server.log)}")
@@ -253,8 +289,7 @@ def running(specs: Mapping[str, RoleSpec], say: Say, *, python: str | None = Non
         return
     fleet = Fleet(specs, python=python)
     try:
-        fleet.start(stay=False)
-        fleet.wait(say)
+        fleet.bring_up(say, stay=False)
         yield fleet.served()
     finally:
         fleet.stop()
@@ -265,7 +300,7 @@ def with_urls(specs: Mapping[str, RoleSpec], servers: list[Started]) -> dict[str
     found = {server.role: server for server in servers}
     return {
         role: spec.model_copy(update={"model": found[role].model, "url": [found[role].url]})
-        if role in found and not spec.url and spec.model
+        if role in found and not spec.url and spec.model and found[role].wanted in ("", spec.model)
         else spec
         for role, spec in specs.items()
     }
@@ -283,7 +318,8 @@ def stop(servers: list[Started]) -> None:
 
 
 def _state(models: Path) -> Path:
-    return STATE / f"{models.resolve().stem}.json"
+    where = hashlib.sha256(str(models.resolve()).encode()).hexdigest()[:8]
+    return STATE / f"{models.resolve().stem}-{where}.json"
 
 
 def remember(models: Path, servers: list[Started]) -> None:

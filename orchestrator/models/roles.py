@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,23 @@ from reasonweave.orchestrator.models.reward_server import FORMATS, ServerRewardM
 from reasonweave.orchestrator.models.server import ServerModel
 from reasonweave.orchestrator.models.spec import open_model
 
-Urls = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+def _urls(value: Any) -> Any:
+    """One URL or several; an empty one, as of an unset variable, is none."""
+    if not isinstance(value, str | list):
+        return value
+    found = [url for url in ([value] if isinstance(value, str) else value) if url]
+    for url in found:
+        if not str(url).startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is no URL; write http://HOST:PORT/v1")
+    return found
+
+
+Urls = Annotated[list[str], BeforeValidator(_urls)]
+_SERVED = frozenset(
+    {"connections", "timeout", "attempts", "key_env", "salt", "priority", "template", "vllm", "env", "port", "gpus"}
+)
+_OURS = frozenset({"model", "host", "port", "served-model-name"})
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -78,6 +95,10 @@ class RoleSpec(BaseModel):
     def _one_way(self) -> RoleSpec:
         if (self.spec is None) == (self.model is None and not self.url):
             raise ValueError("give either spec, or model and url (or model alone, for `reasonweave up`)")
+        if self.spec is not None and (idle := sorted(_SERVED & self.model_fields_set)):
+            raise ValueError(f"{', '.join(idle)}: of no effect beside spec; write model and url instead")
+        if taken := sorted(_OURS & set(self.vllm)):
+            raise ValueError(f"vllm.{taken[0]}: set by reasonweave (a role has a field port)")
         return self
 
     @property
@@ -105,7 +126,10 @@ class RoleSpec(BaseModel):
         """The model of this role. Raises `BadInput` where it is not served anywhere yet."""
         if self.spec is not None:
             model = open_model(self.spec, role=role)
-            model.rates = model.rates if self.rates == Rates() else self.rates
+            given = {
+                n: v for n in ("active", "usd_prompt", "usd_cached", "usd_completion") if (v := getattr(self.rates, n))
+            }
+            model.rates = replace(model.rates, **given)
             return model
         if not self.url:
             raise BadInput(
@@ -133,7 +157,7 @@ def load(path: Path) -> dict[str, RoleSpec]:
     Raises `BadInput` that says what is wrong with which role.
     """
     try:
-        data = tomllib.loads(_VARIABLE.sub(_variable, path.read_text(encoding="utf-8")))
+        data = _filled(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -157,6 +181,18 @@ def _spec(path: Path, role: str, found: Any) -> RoleSpec:
     if spec.model and (path.parent / spec.model / "config.json").exists():
         spec.model = str((path.parent / spec.model).resolve())  # a folder, seen from the file
     return spec
+
+
+def _filled(value: Any) -> Any:
+    """The value with the environment's variables in its texts."""
+    match value:
+        case str():
+            return _VARIABLE.sub(_variable, value)
+        case dict():
+            return {name: _filled(each) for name, each in value.items()}
+        case list():
+            return [_filled(each) for each in value]
+    return value
 
 
 def _variable(match: re.Match[str]) -> str:

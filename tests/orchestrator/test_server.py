@@ -4,8 +4,10 @@ overspends."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -432,7 +434,8 @@ def test_a_reward_model_gives_a_score_a_step(server: Misbehaving) -> None:
     first, second = rate(server, "a|b|c", "d")
     assert first.steps == (0.9, 0.9, 0.9)
     assert second.steps == (0.9,)
-    assert "".join(map(chr, server.generations()[0]["input"])) == "<user>q\n<assistant>a#b#c#\n"
+    asked = {"".join(map(chr, body["input"])) for body in server.generations()}
+    assert asked == {"<user>q\n<assistant>a#b#c#\n", "<user>q\n<assistant>d#\n"}
 
 
 def test_a_tag_in_a_step_is_taken_out(server: Misbehaving) -> None:
@@ -473,3 +476,112 @@ def test_salt_session_and_priority_go_along(server: Misbehaving) -> None:
     assert first["cache_salt"] == first["session_id"] != second["cache_salt"]
     labels = {headers["x-session-id"] for path, _, headers in server.asked if path == "/v1/completions"}
     assert labels == {first["session_id"], second["session_id"]}
+
+
+def test_a_host_that_is_off_the_network_is_passed_over(server: Misbehaving) -> None:
+    """192.0.2.0/24 is for documentation: nobody answers, and nobody refuses."""
+    served = ServerModel("tiny", Endpoint(["http://192.0.2.1:9/v1", server.url], attempts=4, timeout=1.0))
+    OPENED.append(served)
+    began = time.monotonic()
+    answers = [ask(served, run=Run(seed)) for seed in range(3)]
+    assert [a.text for (a,) in answers] == [server.reply] * 3
+    assert time.monotonic() - began < 15
+
+
+def test_a_key_is_stripped_and_one_that_no_header_carries_is_refused() -> None:
+    assert Endpoint(["http://x"], key=" sk-1\n").key == "sk-1"
+    assert Endpoint(["http://x"], key=" ").key == "EMPTY"
+    with pytest.raises(BadInput) as raised:
+        Endpoint(["http://x"], key="sk-\u2028secret")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_stream_that_breaks_off_with_an_error_is_tried_again(server: Misbehaving) -> None:
+    async def broken(writer: Any) -> None:
+        event = b'data: {"error": {"message": "engine died", "code": 500}}\n\n'
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        writer.write(head + event)
+        await writer.drain()
+        writer.close()
+
+    server.faults = [broken]
+    (answer,) = ask(model(server), seconds=20.0)
+    assert answer.text == server.reply
+    assert answer.lost.calls == 1
+
+
+def test_a_refused_request_costs_a_call(server: Misbehaving) -> None:
+    server.always = status("429 Too Many Requests")
+    (answer,) = ask(model(server, attempts=2))
+    assert answer.finish_reason == "error"
+    assert (answer.usage.calls, answer.usage.tokens) == (2, 0)
+
+
+def test_a_budget_for_some_retries_retries_those(server: Misbehaving) -> None:
+    server.faults = [status("429 Too Many Requests")]
+    run = Run(1, ledger=Ledger(Budget(calls=7)))
+    answers = ask(model(server), n=4, run=run)
+    assert [a.finish_reason for a in answers] == ["eos"] * 3 + ["budget"]
+    assert run.ledger.spent.calls == 7
+
+
+def test_a_server_that_cannot_tokenize_loses_candidates_and_not_the_run(server: Misbehaving) -> None:
+    about = server.about
+    server.about = lambda path, body: None if path == "/tokenize" and "messages" in body else about(path, body)  # type: ignore[method-assign]
+    answers = ask(model(server), n=2)
+    assert [a.finish_reason for a in answers] == ["error"] * 2
+
+
+def test_what_is_no_server_of_this_kind_says_so(server: Misbehaving) -> None:
+    server.about = lambda path, body: "<html>"  # type: ignore[method-assign]
+    (answer,) = ask(model(server))
+    assert "is no list of models" in str(answer.error)
+
+
+def test_a_chat_server_that_knows_no_n_is_asked_for_each(server: Misbehaving) -> None:
+    server.chat_only = True
+    server.change = lambda answer: answer | {"choices": answer["choices"][:1]}
+    answers = ask(model(server), n=3)
+    assert [a.finish_reason for a in answers] == ["eos"] * 3
+    assert len(server.generations()) == 3
+
+
+def test_a_server_that_cannot_read_a_text_says_so(server: Misbehaving) -> None:
+    (answer,) = ask(model(server), prefix_logprobs=True, context=Context(CONTEXT.messages, "so"))
+    assert "prompt_logprobs" in str(answer.error)
+
+
+def test_connections_of_dead_loops_are_let_go(server: Misbehaving) -> None:
+    served = ServerModel("tiny", Endpoint([server.url]))
+    for seed in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            asyncio.run(served.generate([CONTEXT], Run(seed), sampling=Sampling(max_tokens=5)))
+            gc.collect()
+    assert len(served.endpoint._loops) == 1
+    served.endpoint._loops.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('[small]\nspec = "lab/small"\ntimeout = 3', "of no effect beside spec"),
+        ('[small]\nmodel = "m"\nurl = "localhost:1"', "is no URL"),
+        ('[small]\nmodel = "m"\nvllm = { port = 1 }', "vllm.port"),
+    ],
+)
+def test_a_models_file_that_would_mislead_is_refused(text: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text(text)
+    with pytest.raises(BadInput, match=why):
+        load(tmp_path / "m.toml")
+
+
+def test_prices_beside_a_spec_and_comments_with_variables(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('# ${NOBODY_SETS_THIS}\n[small]\nspec = "lab/small"\nusd_prompt = 1.0')
+    model = load(tmp_path / "m.toml")["small"].open("small")
+    assert model.rates.usd_prompt == pytest.approx(1e-6)
+    assert model.rates.active > 0
+    wait(model.aclose())

@@ -247,3 +247,42 @@ def test_models_of_one_folder_name_are_counted_apart(tmp_path: Path) -> None:
 
 def test_the_version_is_told(tmp_path: Path) -> None:
     assert reasonweave("--version", cwd=tmp_path).stdout.strip() == version("reasonweave")
+
+
+def test_a_models_file_is_not_filled_up_with_the_labs_models(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[small]\nspec = "lab/small"\n')
+    ended = reasonweave("solve", "1 + 1?", "--workflow", "best-of-n", "--models", "m.toml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "needs a model for its role 'prm'" in ended.stderr
+
+
+def test_what_is_wrong_with_a_command_is_found_before_a_server_starts(tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[small]\nmodel = "org/name"\n')
+    ended = reasonweave("eval", "best-of-n", "--up", "m.toml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "needs a model for its role 'prm'" in ended.stderr
+    assert not (tmp_path / ".reasonweave").exists()
+
+
+def test_a_limit_on_a_judge_that_is_the_large_model_is_refused(tmp_path: Path) -> None:
+    ended = reasonweave("eval", "spec-reason", "--limit", "1", "--budget", "judge.tokens=1", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "limit large" in ended.stderr
+    named = ("--model-role", "judge=lab/large", "--budget", "judge.tokens=1", "--no-plot")
+    assert reasonweave("eval", "spec-reason", "--limit", "1", *named, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["down", "status"])
+def test_a_models_file_that_is_not_there_is_a_mistake(command: str, tmp_path: Path) -> None:
+    ended = reasonweave(command, "typo.toml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "no such file" in ended.stderr
+
+
+def test_records_say_who_wrote_the_solution(tmp_path: Path) -> None:
+    reasonweave("eval", "rsd", "--limit", "4", "--no-plot", "--log-dir", "runs", cwd=tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    for line in (folder / "rsd.jsonl").read_text().splitlines()[1:]:
+        authors = json.loads(line)["authors"]
+        assert set(authors) <= {"lab-small", "lab-large", ""}
+        assert sum(part["steps"] for part in authors.values()) >= 2
