@@ -17,6 +17,7 @@ from reasonweave.orchestrator import (
     Candidate,
     Completion,
     Context,
+    Ledger,
     Problem,
     Request,
     Run,
@@ -808,3 +809,110 @@ def test_reading_is_asked_of_the_context_that_was_written() -> None:
     assert all(
         r.context == Context(PROBLEM.messages, r.context.prefix) and r.context.prefix.endswith("\n\n") for r in read
     )
+
+
+# What a review found.
+
+
+class Flaky(ScriptedModel):
+    """Writes a step, but every request at these places of a call fails or ends without a word."""
+
+    def __init__(self, text: str, name: str, fails: tuple[int, ...] = (), ends: tuple[int, ...] = ()) -> None:
+        super().__init__([text], name=name)
+        self.fails, self.ends = fails, ends
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        made = await super()._generate(requests)
+        for i in self.fails:
+            made[i] = Completion("", "error", error="down")
+        for i in self.ends:
+            made[i] = Completion("", "eos")
+        return made
+
+
+def test_drafts_that_wrote_nothing_do_not_win_with_the_old_steps_reward() -> None:
+    before = Candidate(PROBLEM, (Step("good\n\n", "x", 1),))
+    rewards = Rewards(lambda s: 0.99 if s.startswith("good") else 0.5)
+    for model in (Flaky("new\n\n", "m", fails=(0,)), Flaky("new\n\n", "m", ends=(0,))):
+        (best,) = extend(BestStep(Sample(model), ByScore(rewards), 3), before)
+        assert best.passages == ("good\n\n", "new\n\n")
+        (chosen,) = extend(Guided(model, model, rewards, 3, threshold=math.inf), before)
+        assert chosen.passages == ("good\n\n", "new\n\n")
+    down, fine = Flaky("", "down", fails=(0,)), ScriptedModel(["new\n\n"], name="fine")
+    for pair in ((down, fine), (fine, down)):
+        (one,) = extend(Oracle(*map(Sample, pair), rewards), before)
+        assert one.failed is None
+        assert one.passages == ("good\n\n", "new\n\n")
+
+
+def test_spans_that_end_with_the_step_are_reflections_of_their_own() -> None:
+    small, large = (
+        ScriptedModel(["wait\n\n"], name="small"),
+        ScriptedModel(lambda r: "wait no\n\n" + "so " * 50, name="large"),
+    )
+    policy = Handoff(small, large, one_step=True, cue_tokens=9, recap_tokens=5, recap_after=3)
+    labels = [step.label for step in grow(policy, 6).steps if step.label]
+    assert labels[:4] == ["cue", "cue", "cue", "recap"]
+
+
+@pytest.mark.parametrize(("draft", "target"), [("b", "b\n\n"), ("b\n\n", "b")])
+def test_lookahead_is_the_target_also_where_one_of_the_two_ends(draft: str, target: str) -> None:
+    small = ScriptedModel(steps_of("a\n\n", draft, "x"), name="s")
+    large = ScriptedModel(steps_of("a\n\n", target, "\\boxed{1}"), name="l")
+    both = grow(Lookahead(Sample(small), Sample(large), SameText(), 3), 5)
+    assert both.text == grow(Sample(large), 5, run=Run(9)).text
+
+
+def test_a_fallback_that_cannot_be_paid_keeps_the_draft() -> None:
+    small = TellingModel({"a": 0.3}, "it is \\boxed{2}", "small")
+    large = ScriptedModel(["so 3\n\n"], name="large")
+    prompt = large.count(Context(PROBLEM.messages, ""))
+    run = Run(1, ledger=Ledger(Budget(large=Budget(tokens=prompt + 1))))
+    first, second = extend(Fallback(small, large, rollback=math.inf), Candidate(PROBLEM), Candidate(PROBLEM), run=run)
+    assert {first.text, second.text} & {"it is \\boxed{2}"}
+
+
+def test_words_that_are_put_in_end_and_begin_passages() -> None:
+    model = ScriptedModel(lambda r: ", no: 4" if "Wait" in r.context.prefix else "so 3", name="m")
+    candidate = grow(BudgetForcing(model, waits=1, think_end=""), 4)
+    assert candidate.passages == ("so 3\n\n", "Wait, no: 4")
+    model = ScriptedModel(lambda r: "4" if "Final" in r.context.prefix else "on and on and on", name="m")
+    candidate = grow(BudgetForcing(model, waits=0, limit=3), 4)
+    assert candidate.passages == ("on and on\n\n", "</think>\n\n", "Final Answer:4")
+
+
+def test_an_answer_after_an_end_of_its_own_is_not_cut() -> None:
+    long = "think\n\n</think>\n\n" + "word " * 300 + "\\boxed{7}"
+    model = Thinker(long, "m")
+    assert grow(BudgetForcing(model, waits=0, limit=100_000), 6).answer == "7"
+    forced = ScriptedModel(lambda r: "word word word\n\n", name="m")
+    candidate = grow(BudgetForcing(forced, waits=0, limit=4, answer_tokens=5), 9)
+    assert candidate.done
+    at = next(n for n, step in enumerate(candidate.steps) if step.label == "end")
+    assert sum(step.tokens for step in candidate.steps[at:]) == 5
+
+
+def test_one_writer_without_budget_stops_the_other() -> None:
+    small, large = ScriptedModel(name="small"), ScriptedModel(name="large", latency=0.2)
+    both = Switch(Sample(small), Sample(large), 0.5)
+    unsure = Candidate(
+        PROBLEM, (Step("a", "m", 1, told=(Token("a", 0.0, (("a", math.log(0.5)), ("b", math.log(0.5)))),)),)
+    )
+    ledger = Ledger(Budget(small=Budget(tokens=1)))
+    with pytest.raises(BaseExceptionGroup):
+        extend(both, Candidate(PROBLEM), unsure, run=Run(1, ledger=ledger))
+    assert not ledger.busy
+
+
+def test_a_first_step_that_is_cut_is_still_the_large_models_to_end() -> None:
+    small, large = ScriptedModel(["s\n\n"], name="small"), ScriptedModel([" L L L L L", " L\n\n"], name="large")
+    policy = Speculate(Sample(small), Sample(large, max_tokens=4), Always(), first=1)
+    assert [step.author for step in grow(policy, 3).steps] == ["large", "large", "small"]
+
+
+def test_a_mixture_never_falls_and_cues_are_stripped() -> None:
+    mixture = Mixture((0.8, 0.2), (0.2, 0.6), (0.02, 0.3))
+    values = [mixture.high(x) for x in (-5.0, 0.0, 0.2, 0.3, 0.6, 5.0, math.inf)]
+    assert values == sorted(values)
+    assert math.isnan(mixture.high(math.nan))
+    assert entropy(Token("a", 0.0, (("a", 0.0), ("b", -math.inf)))) == 0
