@@ -23,7 +23,7 @@ from typing import Any
 from reasonweave.orchestrator import Problem, Run, chain, open_model
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy
-from reasonweave.orchestrator.types import Candidate, Candidates, Score, Usage
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Candidates, Score, Step, Usage
 from reasonweave.strategies import (
     AtLeast,
     BestOfN,
@@ -52,10 +52,12 @@ from reasonweave.strategies import (
     spec_search,
     steer,
 )
+from reasonweave.strategies.policies.acceptors import of_last_step
 from reasonweave.strategies.policies.signals import TOP, uncertainties
 from reasonweave.tasks.base import Example
 from reasonweave.tasks.evaluation.records import Header, Log, Record
 from reasonweave.tasks.evaluation.runner import evaluate
+from reasonweave.tasks.evaluation.stats import auc
 from reasonweave.tasks.lab.corpus import label
 from reasonweave.tasks.lab.problems import parse, problems
 from reasonweave.tasks.lab.task import LabTask
@@ -285,6 +287,37 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join([head, *lines])
 
 
+def judges(small: Model, large: Model, prm: RewardModel, examples: Sequence[Example]) -> str:
+    """How well each judge tells a draft's first wrong step from right ones, as a table: why a method stops where it stops."""
+    records, _ = solved(flow_of(Guard(Sample(small, **HEAT)), small), examples)
+    drafts: list[Candidate] = []
+    truth: list[bool] = []
+    for record, example in zip(records, examples, strict=True):
+        parts = [part + DELIMITER for part in record.solution.split(DELIMITER)]
+        for k, right in enumerate(label(parse(example.problem.prompt), parts)):
+            drafts.append(Candidate(example.problem, tuple(Step(part, small.name, 1) for part in parts[: k + 1])))
+            truth.append(right)
+            if not right:
+                break
+    found = {
+        ("digit, expected", 7.0): UtilityDigit(large),
+        ("digit, greedy", 7.0): UtilityDigit(large, expected=False),
+        ("self-check", 0.5): SelfCheck(large),
+        ("reward", 0.7): ProcessReward(prm, last),
+        ("reward ", 0.97): ProcessReward(prm, last),
+    }
+    lines = [
+        "| judge | AUC | at | right steps kept | wrong steps kept |\n|---|---:|---:|---:|---:|",
+    ]
+    for i, ((name, at), verifier) in enumerate(found.items()):
+        scores = [of_last_step(s) for s in asyncio.run(verifier.score(drafts, Run(5, (i,))))]
+        good, bad = ([s for s, t in zip(scores, truth, strict=True) if t is kind] for kind in (True, False))
+        kept = [sum(s >= at for s in some) / len(some) for some in (good, bad)]
+        lines.append(f"| {name.strip()} | {auc(scores, truth):.3f} | {at:g} | {kept[0]:.1%} | {kept[1]:.1%} |")
+    lines.append(f"\n{len(good):,} right steps and {len(bad):,} first wrong ones, drafted by {small.name} alone.")
+    return "\n".join(lines)
+
+
 def draw(rows: Sequence[Row], path: Path, n: int) -> None:
     """Accuracy against what the large model generated, a curve a method."""
     import matplotlib
@@ -341,6 +374,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="methods to run")
     parser.add_argument("--headline", action="store_true", help="the first setting of each method only")
     parser.add_argument("--out", type=Path, default=Path("runs/speculation"))
+    parser.add_argument("--judges", action="store_true", help="only the table of how well each judge tells steps apart")
     asked = parser.parse_args()
     examples = LabTask().examples(asked.limit)
     small, large = (open_model(f"lab/{role}", role=role) for role in ("small", "large"))
@@ -348,6 +382,9 @@ def main() -> None:
     assert isinstance(small, Model)
     assert isinstance(large, Model)
     assert isinstance(prm, RewardModel)
+    if asked.judges:
+        print(judges(small, large, prm, examples))
+        return
     names = (small.name, large.name)
     base, seconds = solved(alone(large), examples)
     rows = [row("large alone", "", base, seconds, base, names, False)]
