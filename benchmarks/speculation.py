@@ -22,7 +22,7 @@ from typing import Any
 
 from reasonweave.orchestrator import Problem, Run, chain, open_model
 from reasonweave.orchestrator.models.base import Model, RewardModel
-from reasonweave.orchestrator.protocols import StepPolicy, Strategy
+from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Candidates, Score, Step, Usage
 from reasonweave.strategies import (
     AtLeast,
@@ -52,7 +52,7 @@ from reasonweave.strategies import (
     spec_search,
     steer,
 )
-from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.strategies.policies.acceptors import newest
 from reasonweave.strategies.policies.signals import TOP, uncertainties
 from reasonweave.tasks.base import Example
 from reasonweave.tasks.evaluation.records import Header, Log, Record
@@ -299,21 +299,21 @@ def judges(small: Model, large: Model, prm: RewardModel, examples: Sequence[Exam
             truth.append(right)
             if not right:
                 break
-    found = {
-        ("digit, expected", 7.0): UtilityDigit(large),
-        ("digit, greedy", 7.0): UtilityDigit(large, expected=False),
-        ("self-check", 0.5): SelfCheck(large),
-        ("reward", 0.7): ProcessReward(prm, last),
-        ("reward ", 0.97): ProcessReward(prm, last),
-    }
+    asked: list[tuple[str, Verifier, tuple[float, ...]]] = [
+        ("digit, expected", UtilityDigit(large), (7.0,)),
+        ("digit, greedy", UtilityDigit(large, expected=False), (7.0,)),
+        ("self-check", SelfCheck(large), (0.5,)),
+        ("reward", ProcessReward(prm, last), (0.7, 0.97)),
+    ]
     lines = [
         "| judge | AUC | at | right steps kept | wrong steps kept |\n|---|---:|---:|---:|---:|",
     ]
-    for i, ((name, at), verifier) in enumerate(found.items()):
-        scores = [of_last_step(s) for s in asyncio.run(verifier.score(drafts, Run(5, (i,))))]
+    for i, (name, verifier, thresholds) in enumerate(asked):
+        scores = asyncio.run(newest(verifier, drafts, Run(5, (i,))))
         good, bad = ([s for s, t in zip(scores, truth, strict=True) if t is kind] for kind in (True, False))
-        kept = [sum(s >= at for s in some) / len(some) for some in (good, bad)]
-        lines.append(f"| {name.strip()} | {auc(scores, truth):.3f} | {at:g} | {kept[0]:.1%} | {kept[1]:.1%} |")
+        for at in thresholds:
+            kept = [sum(s >= at for s in some) / len(some) for some in (good, bad)]
+            lines.append(f"| {name} | {auc(scores, truth):.3f} | {at:g} | {kept[0]:.1%} | {kept[1]:.1%} |")
     lines.append(f"\n{len(good):,} right steps and {len(bad):,} first wrong ones, drafted by {small.name} alone.")
     return "\n".join(lines)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from inspect import isroutine
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
@@ -28,6 +29,28 @@ DELIMITER = "\n\n"
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _BOXED = BoxedAnswers()
+
+
+def softmax(logs: FloatArray, temperature: float = 1.0) -> FloatArray:
+    """exp(logs / temperature), normalised, shape (n,). Where all logs are -inf (or nan) all are equal; +inf shares everything.
+
+    >>> softmax(np.log(np.array([1.0, 3.0]))).round(2).tolist(), softmax(np.log(np.array([1.0, 9.0])), 2.0).round(2).tolist()
+    ([0.25, 0.75], [0.25, 0.75])
+    """
+    logs = np.nan_to_num(logs, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    top = logs.max(initial=-np.inf)
+    weights = np.exp((logs - top) / temperature) if np.isfinite(top) else (logs == top).astype(np.float64)
+    return np.asarray(weights / weights.sum() if len(weights) else weights, dtype=np.float64)
+
+
+def shown(part: object) -> str:
+    """A dataclass as its repr, with functions by their names, so that the text is the same in every process.
+
+    For classes that have functions among their fields: ``__repr__ = shown``.
+    """
+    values = ((each.name, getattr(part, each.name)) for each in fields(part) if each.repr)  # type: ignore[arg-type]
+    inner = ", ".join(f"{name}={value.__name__ if isroutine(value) else repr(value)}" for name, value in values)
+    return f"{type(part).__qualname__}({inner})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +137,11 @@ class Candidate:
         return "".join(step.text for step in self.steps)
 
     @property
+    def context(self) -> Context:
+        """What a model is given to go on with this candidate."""
+        return Context(self.problem.messages, self.text)
+
+    @property
     def passages(self) -> tuple[str, ...]:
         """The texts of the steps, each open one joined with what goes on after it: what reward models are shown."""
         parts, begun = list[str](), ""
@@ -181,17 +209,15 @@ class Candidates:
     @property
     def weights(self) -> FloatArray:
         """Normalised weights, shape (n,), summing to 1. Where all log weights are -inf (or nan), they are equal."""
+        return softmax(self.log_weights)
+
+    @property
+    def log_evidence(self) -> float:
+        """The log of the mean weight, which a properly weighted set (a particle filter's with ratio weights) has for an
+        unbiased estimate of the evidence, the normalising constant of what it stands for. -inf for an empty set."""
         logs = np.nan_to_num(self.log_weights, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        if not len(logs):
-            return logs
-        top = logs.max()
-        if top == -np.inf:
-            return np.full(len(logs), 1 / len(logs))
-        if top == np.inf:
-            winners = (logs == np.inf).astype(np.float64)
-            return np.asarray(winners / winners.sum(), dtype=np.float64)
-        weights = np.exp(logs - top)
-        return np.asarray(weights / weights.sum(), dtype=np.float64)
+        top = logs.max(initial=-np.inf)
+        return float(top + np.log(np.exp(logs - top).mean())) if np.isfinite(top) else float(top)
 
     @property
     def ess(self) -> float:

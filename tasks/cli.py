@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -163,11 +164,7 @@ def eval_(
         check_roles(workflows, limits, model_role or [])
         options = settings_of(setting or [], workflows)
         opened = open_task(task, None if instruction is None else instruction and f"\n\n{instruction}")
-        flags = {"small": small, "large": large, "prm": prm}
-
-        def specs(known: Any) -> dict[str, str]:
-            return specs_of(task, flags, model_role or [], known)
-
+        specs = partial(specs_of, task, {"small": small, "large": large, "prm": prm}, model_role or [])
         with _served(models, up, workflows, specs) as served:
             asyncio.run(
                 _evaluate(
@@ -361,11 +358,7 @@ def solve_(
         found, limits = Workflow.named(workflow), Budget.parse(budget)
         check_roles([found], limits, model_role or [])
         (options,) = settings_of(setting or [], [found])
-        flags = {"small": small, "large": large, "prm": prm}
-
-        def specs(known: Any) -> dict[str, str]:
-            return specs_of("lab", flags, model_role or [], known)
-
+        specs = partial(specs_of, "lab", {"small": small, "large": large, "prm": prm}, model_role or [])
         with _served(models, up, [found], specs) as served:
             result = asyncio.run(_solve(problem, found, Models(specs(served), served), options, limits, seed, trace))
         _show(result, as_json)

@@ -126,11 +126,13 @@ class _Cache:
     def __init__(self) -> None:
         self._sessions: dict[int, dict[tuple[int, tuple[int, ...]], tuple[int, F32, F32]]] = {}
 
-    def find(self, session: int, ids: Sequence[int]) -> tuple[F32, F32] | None:
-        """Keys and values of the longest cached prefix in whole blocks, at least one token left out."""
+    def find(self, session: int, ids: Sequence[int], within: int | None = None) -> tuple[F32, F32] | None:
+        """Keys and values of the longest cached prefix in whole blocks, of the first `within` tokens; at least one of all is left
+        out, because a cache has no hidden states."""
         blocks = self._sessions.get(session)
         found, parent = [], 0
-        for start in range(0, len(ids) - BLOCK, BLOCK) if blocks else ():
+        reach = len(ids) - 1 if within is None else min(within, len(ids) - 1)
+        for start in range(0, reach - BLOCK + 1, BLOCK) if blocks else ():
             node = blocks.get((parent, tuple(ids[start : start + BLOCK]))) if blocks else None
             if node is None:
                 break
@@ -264,13 +266,9 @@ class Engine:
 
         def rate(asked: tuple[Rating, tuple[int, ...]]) -> tuple[F32, int, F32, F32]:
             rating, ids = asked
-            found = self._cache.find(rating.session, ids)
-            cached = found[0].shape[2] if found else 0
             # A tag inside the cached part has no hidden state any more, so the cache serves the problem text alone.
-            first = ids.index(tag)
-            if found and cached > first:
-                cached = first // BLOCK * BLOCK
-                found = (found[0][:, :, :cached], found[1][:, :, :cached]) if cached else None
+            found = self._cache.find(rating.session, ids, ids.index(tag))
+            cached = found[0].shape[2] if found else 0
             new = np.array(ids[cached:])
             hidden, keys, values = self.network.prefill(new, *(found or (None, None)))
             return self.network.rewards(hidden[new == tag]), cached, keys, values
@@ -324,11 +322,8 @@ class Engine:
 
     def _prefill(self, prompt: _Prefilled) -> int:
         """Compute a prompt; returns how many of its tokens the cache had."""
-        found = self._cache.find(prompt.session, prompt.ids)
+        found = self._cache.find(prompt.session, prompt.ids, None if prompt.tell is None else prompt.tell - 1)
         cached = found[0].shape[2] if found else 0
-        if found and prompt.tell is not None and cached > prompt.tell - 1:  # their hidden states are not in the cache
-            cached = (prompt.tell - 1) // BLOCK * BLOCK
-            found = (found[0][:, :, :cached], found[1][:, :, :cached]) if cached else None
         hidden, prompt.keys, prompt.values = self.network.prefill(
             np.array(prompt.ids[cached:]), *(found or (None, None))
         )

@@ -131,7 +131,7 @@ class Replica:
 
     async def ask(self, path: str, body: Body | None, headers: Mapping[str, str], timeout: float) -> Any:
         """One request; `body` None is a GET. Raises `Transient` where another attempt may do better, else `ModelError`."""
-        options: Any = {"headers": dict(headers), "timeout": Timeout(timeout, connect=min(CONNECT, timeout))}
+        options = _options(headers, timeout)
         async with self._judged():
             if body is None:
                 return await self.client.get(self.root + path, cast_to=object, options=options)
@@ -142,7 +142,7 @@ class Replica:
         self, path: str, body: Body, headers: Mapping[str, str], timeout: float
     ) -> AsyncIterator[AsyncIterator[Any]]:
         """One request whose answer comes in pieces. Leaving the block closes the connection, which aborts the request."""
-        options: Any = {"headers": dict(headers), "timeout": Timeout(timeout, connect=min(CONNECT, timeout))}
+        options = _options(headers, timeout)
         async with self._judged():
             pieces = await self.client.post(
                 self.root + path,
@@ -184,13 +184,16 @@ class Replica:
                     raise Transient(why, spent=None) from error
                 raise Failed(why, spent=Usage(calls=1)) from error
             except APIError as error:  # told in the middle of a stream
-                raise Transient(
-                    f"{self.root} broke off: {' '.join(str(error.message).split())[:500]}", spent=None
-                ) from error
+                raise Transient(f"{self.root} broke off: {_said(error)}", spent=None) from error
             self.throttle.served()
 
 
-def _said(error: APIStatusError) -> str:
+def _options(headers: Mapping[str, str], timeout: float) -> Any:
+    """Headers and limits of one request."""
+    return {"headers": dict(headers), "timeout": Timeout(timeout, connect=min(CONNECT, timeout))}
+
+
+def _said(error: APIError) -> str:
     """What a server gave as the reason, in one line."""
     body = error.body
     inner = body.get("error", body) if isinstance(body, dict) else body

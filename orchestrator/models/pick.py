@@ -21,7 +21,7 @@ def pick(
     """
     exact = logits.astype(np.float64)
     shifted = exact - exact.max(axis=1, keepdims=True)
-    logs = log_softmax(shifted)
+    logs = _normalised(shifted)
     heat = np.array([s.temperature for s in samplings])
     scaled = shifted / np.where(heat > 0, heat, 1.0)[:, None]
     weights = np.exp(scaled)
@@ -39,10 +39,14 @@ def pick(
     return chosen, logs[np.arange(len(logs)), chosen], tops
 
 
-def log_softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def log_softmax(logits: F32) -> np.ndarray[Any, Any]:
     """Log-probabilities in float64 of rows of logits."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
+    exact = logits.astype(np.float64)
+    return _normalised(exact - exact.max(axis=1, keepdims=True))
+
+
+def _normalised(shifted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Log-probabilities of rows whose largest logit is 0."""
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from reasonweave.orchestrator.protocols import Acceptor, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Score
+from reasonweave.strategies.policies.signals import uncertainty
 
 Weighting: TypeAlias = Callable[[float], float]
 """From a reward to the probability of keeping what earned it: ω of RSD."""
@@ -20,6 +21,16 @@ def of_last_step(score: Score) -> float:
     return score.steps[-1] if score.steps else score.value
 
 
+async def newest(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> list[float]:
+    """`of_last_step` of each candidate, in one call."""
+    return [of_last_step(score) for score in await verifier.score(candidates, run)]
+
+
+def or_lowest(value: float) -> float:
+    """A value to compare by: nan is below every number."""
+    return -math.inf if math.isnan(value) else value
+
+
 @dataclass(frozen=True)
 class AtLeast:
     """Keep a step that `verifier` gives `threshold` or more. A verifier that could not judge (nan) rejects."""
@@ -28,7 +39,7 @@ class AtLeast:
     threshold: float
 
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
-        return [of_last_step(s) >= self.threshold for s in await self.verifier.score(drafted, run)]
+        return [value >= self.threshold for value in await newest(self.verifier, drafted, run)]
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Weighted:
     weighting: Weighting
 
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
-        rewards = [of_last_step(score) for score in await self.verifier.score(drafted, run)]
+        rewards = await newest(self.verifier, drafted, run)
         draws = run.child("draw").rng().random(len(rewards))
         return [not math.isnan(r) and bool(u < self.weighting(r)) for r, u in zip(rewards, draws, strict=True)]
 
@@ -57,11 +68,7 @@ class Sure:
         return [self._sure(old, new) for old, new in zip(before, drafted, strict=True)]
 
     def _sure(self, before: Candidate, drafted: Candidate) -> bool:
-        new = drafted.steps[len(before.steps) :]
-        logprobs, tokens = [step.logprob for step in new], sum(step.tokens for step in new)
-        if None in logprobs or not tokens:
-            return False
-        return math.exp(math.fsum(p for p in logprobs if p is not None) / tokens) >= self.threshold
+        return math.exp(-uncertainty(*drafted.steps[len(before.steps) :])) >= self.threshold  # nan is not
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate
-from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.strategies.policies.acceptors import newest, or_lowest
 from reasonweave.strategies.policies.sample import usable
 from reasonweave.strategies.policies.signals import uncertainties
 
@@ -29,7 +29,7 @@ class ByScore:
     verifier: Verifier
 
     async def values(self, drafts: Sequence[Candidate], run: Run) -> list[float]:
-        return [of_last_step(score) for score in await self.verifier.score(drafts, run)]
+        return await newest(self.verifier, drafts, run)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,7 @@ class BestStep:
         pools = [[*some, *(next(made) for _ in range(m))] for some, m in zip(known, missing, strict=True)]
         pools = [usable(before, pool) for before, pool in zip(candidates, pools, strict=True)]
         values = iter(await self.pick.values([d for pool in pools for d in pool], run.child("pick")))
-        return [max(pool, key=lambda draft: _rank(next(values))) for pool in pools]
-
-
-def _rank(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+        return [max(pool, key=lambda draft: or_lowest(next(values))) for pool in pools]
 
 
 Gate: TypeAlias = Callable[[Sequence[float]], bool]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, Sampling
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Sampling
 from reasonweave.strategies.policies.sample import continued, put_in
 from reasonweave.strategies.policies.switch import cut
 
@@ -52,7 +52,7 @@ class BudgetForcing:
         for i, candidate in enumerate(items):
             by_room.setdefault(self._room(candidate), []).append(i)
         for room, which in sorted(by_room.items()):
-            contexts = [Context(items[i].problem.messages, items[i].text) for i in which]
+            contexts = [items[i].context for i in which]
             stops = tuple(dict.fromkeys(stop for stop in (self.until, self.think_end) if stop))
             sampling = Sampling(self.temperature, self.top_p, max_tokens=room, stop=stops)
             written = await self.model.generate(contexts, run.child("room", room), sampling=sampling)

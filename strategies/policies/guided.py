@@ -12,8 +12,9 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Context, FloatArray, Sampling, Token
-from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.orchestrator.types import DELIMITER, Candidate, FloatArray
+from reasonweave.strategies.policies.acceptors import newest, of_last_step, or_lowest
+from reasonweave.strategies.policies.reading import Reading, tail
 from reasonweave.strategies.policies.sample import Sample, usable
 from reasonweave.strategies.policies.signals import Mixture, told, uncertainty
 from reasonweave.strategies.policies.speculate import Speculate
@@ -74,43 +75,19 @@ class Guided:
         return [usable(c, made[i * self.n : (i + 1) * self.n]) for i, c in enumerate(candidates)]
 
     async def _rewards(self, pools: Sequence[Sequence[Candidate]], run: Run) -> list[FloatArray]:
-        scores = iter(await self.prm.score([c for pool in pools for c in pool], run))
-        return [np.array([of_last_step(next(scores)) for _ in pool]) for pool in pools]
+        rewards = iter(await newest(self.prm, [c for pool in pools for c in pool], run))
+        return [np.array([next(rewards) for _ in pool]) for pool in pools]
 
     async def _ratios(
         self, candidates: Sequence[Candidate], pools: Sequence[Sequence[Candidate]], run: Run
     ) -> list[FloatArray]:
         """log P_large − log P_small of each draft, nan where it is not known."""
         drafts = [(old, new) for old, pool in zip(candidates, pools, strict=True) for new in pool]
-        distinct = list(dict.fromkeys(Context(new.problem.messages, new.text) for _, new in drafts))
-        sampling = Sampling(temperature=0.0, max_tokens=1, prefix_logprobs=True)
-        read = dict(zip(distinct, await self.large.generate(distinct, run, sampling=sampling), strict=True))
-        found = []
-        for old, new in drafts:
-            mine = _tail(told(new.steps[len(old.steps) :]), len(new.text) - len(old.text))
-            theirs = _tail(read[Context(new.problem.messages, new.text)].prefix, len(new.text) - len(old.text))
-            written = len(new.steps) > len(old.steps)
-            found.append(theirs - mine if written and theirs is not None and mine is not None else math.nan)
-        each = iter(found)
+        theirs = await Reading(self.large).read([old for old, _ in drafts], [new for _, new in drafts], run)
+        mine = [tail(told(new.steps[len(old.steps) :]), len(new.text) - len(old.text)) for old, new in drafts]
+        written = [len(new.steps) > len(old.steps) for old, new in drafts]
+        each = iter(t - m if w else math.nan for t, m, w in zip(theirs, mine, written, strict=True))
         return [np.array([next(each) for _ in pool]) for pool in pools]
-
-
-def _tail(tokens: Sequence[Token], length: int) -> float | None:
-    """The log-probability of the last `length` characters; None where a token of them has none.
-
-    A model's own end, a token without a text, counts on neither side: of a text that is read, nobody asks whether it ends.
-    """
-    total = 0.0
-    for token in reversed(tokens):
-        if length <= 0:
-            break
-        if not token.text:
-            continue
-        if token.logprob is None:
-            return None
-        total += token.logprob
-        length -= len(token.text)
-    return total if length <= 0 else None
 
 
 def draw(logits: FloatArray, run: Run) -> int | None:
@@ -134,7 +111,7 @@ class Advantage:
     tau: float = 0.0
 
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
-        return [of_last_step(s) <= self.tau for s in await self.predicted.score(drafted, run)]
+        return [gain <= self.tau for gain in await newest(self.predicted, drafted, run)]
 
 
 def arbitrage(draft: StepPolicy, target: StepPolicy, predicted: Verifier, tau: float = 0.0) -> StepPolicy:
@@ -157,8 +134,7 @@ class Oracle:
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         drafts = await self.draft.extend(candidates, run.child("draft"))
         targets = await self.target.extend(candidates, run.child("target"))
-        scores = [of_last_step(s) for s in await self.prm.score([*drafts, *targets], run.child("reward"))]
-        low = [-math.inf if math.isnan(r) else r for r in scores]
+        low = [or_lowest(r) for r in await newest(self.prm, [*drafts, *targets], run.child("reward"))]
         n = len(drafts)
         chosen = [targets[i] if low[n + i] - low[i] > self.tau else drafts[i] for i in range(n)]
         pairs = [usable(c, (drafts[i], targets[i])) for i, c in enumerate(candidates)]

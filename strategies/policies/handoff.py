@@ -15,8 +15,8 @@ from functools import cache
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling
-from reasonweave.strategies.policies.sample import continued, put_in
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Sampling
+from reasonweave.strategies.policies.sample import continued, labelled, put_in
 from reasonweave.strategies.policies.switch import cut
 
 PEEK, CUE, MORE, CHECK, RECAP, BEGIN = "peek", "cue", "cue+", "check", "recap", "begin"
@@ -157,11 +157,11 @@ class Handoff:
         """Let a model go on with some of the items, in one call."""
         if not which:
             return
-        contexts = [Context(items[i].problem.messages, items[i].text) for i in which]
+        contexts = [items[i].context for i in which]
         stops = (stop,) if stop else ()
         sampling = Sampling(self.temperature, self.top_p, self.top_k, tokens, stops)
         for i, written in zip(which, await model.generate(contexts, run, sampling=sampling), strict=True):
-            items[i] = _labelled(items[i], _continued(items[i], written, model), label)
+            items[i] = _labelled(items[i], continued(items[i], written, model.name, whole=False), label)
 
     def _recaps(self, candidate: Candidate) -> int:
         return sum(step.label == RECAP and step.text == self.recap for step in candidate.steps)
@@ -182,19 +182,13 @@ class Handoff:
         return sum(self.cues.feeling(span) < 0 for span in spans)
 
 
-def _continued(candidate: Candidate, written: Completion, model: Model) -> Candidate:
-    return continued(candidate, written, model.name, whole=False)
-
-
 def _since(before: Candidate, after: Candidate) -> str:
     return after.text[len(before.text) :]
 
 
 def _labelled(before: Candidate, after: Candidate, label: str) -> Candidate:
-    """The candidate with a label on its new steps."""
-    kept, further = len(before.steps), MORE if label == CUE else label
-    new = [replace(step, label=label if i == 0 else further) for i, step in enumerate(after.steps[kept:])]
-    return replace(after, steps=(*after.steps[:kept], *new))
+    """The candidate with a label on its new steps; of a span after a cue, the first is told from the others."""
+    return labelled(before, after, label, MORE if label == CUE else None)
 
 
 def _up_to(until: str, before: Candidate, after: Candidate) -> Candidate:

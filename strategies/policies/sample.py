@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step, Token
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Sampling, Step, Token
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Sample:
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         """One call for all; candidates with the same text share one prompt, each with a seed of its own."""
-        contexts = [Context(candidate.problem.messages, candidate.text) for candidate in candidates]
+        contexts = [candidate.context for candidate in candidates]
         stop = (self.until,) if self.until else ()
         sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, stop, self.top_logprobs)
         completions = await self.model.generate(contexts, run, sampling=sampling)
@@ -63,6 +63,14 @@ def usable(before: Candidate, drafts: Sequence[Candidate]) -> list[Candidate]:
     """The drafts that wrote something and did not fail; where there is none, those that did not fail, else all of them."""
     written = [d for d in drafts if len(d.steps) > len(before.steps) and not d.failed]
     return written or [d for d in drafts if not d.failed] or list(drafts)
+
+
+def labelled(before: Candidate, after: Candidate, first: str, further: str | None = None) -> Candidate:
+    """The candidate with a label on the steps that are new: `first` on the first of them, `further` (the same) on the others."""
+    kept = len(before.steps)
+    labels = [first] + [first if further is None else further] * (len(after.steps) - kept - 1)
+    new = [replace(step, label=label) for step, label in zip(after.steps[kept:], labels, strict=False)]
+    return replace(after, steps=(*after.steps[:kept], *new))
 
 
 def put_in(candidate: Candidate, text: str, author: str = "", tokens: int = 0, *, label: str) -> Candidate:

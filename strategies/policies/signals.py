@@ -75,9 +75,10 @@ def windowed(signal: Signal, tokens: Sequence[Token], window: int) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def uncertainty(step: Step) -> float:
-    """Minus the mean log-probability of a step's tokens, in nats: m of MUR. nan where it is not known."""
-    return -step.logprob / step.tokens if step.logprob is not None and step.tokens else math.nan
+def uncertainty(*steps: Step) -> float:
+    """Minus the mean log-probability of the tokens of a step, or of several, in nats: m of MUR. nan where it is not known."""
+    known, tokens = [step.logprob for step in steps if step.logprob is not None], sum(step.tokens for step in steps)
+    return -math.fsum(known) / tokens if len(known) == len(steps) and tokens else math.nan
 
 
 def uncertainties(candidate: Candidate) -> list[float]:

@@ -11,8 +11,8 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, Step, Token
-from reasonweave.strategies.policies.sample import Sample, continued, put_in
+from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Sampling, Step, Token
+from reasonweave.strategies.policies.sample import Sample, continued, labelled, put_in
 from reasonweave.strategies.policies.signals import TOP, Signal, doubt, entropy, latest, told, windowed
 
 
@@ -69,12 +69,7 @@ async def _labelled(policy: StepPolicy, candidates: Sequence[Candidate], run: Ru
     """Extend, and write the writer's name on the new steps."""
     label = str(run.path[-1])
     extended = await policy.extend(candidates, run)
-    return [
-        replace(
-            new, steps=(*new.steps[: len(old.steps)], *(replace(s, label=label) for s in new.steps[len(old.steps) :]))
-        )
-        for old, new in zip(candidates, extended, strict=True)
-    ]
+    return [labelled(old, new, label) for old, new in zip(candidates, extended, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,7 @@ class Fallback:
         texts = {i: _trailing(items[i], self.small.name) for i in which}
         asked = [i for i in which if texts[i]]
         sampling = Sampling(temperature=0.0, max_tokens=1, prefix_logprobs=True)
-        contexts = [Context(items[i].problem.messages, items[i].text) for i in asked]
+        contexts = [items[i].context for i in asked]
         for i, read in zip(asked, await self.large.generate(contexts, run, sampling=sampling), strict=True):
             start = len(items[i].text) - len(texts[i])
             reached = len(items[i].text) - sum(len(token.text) for token in read.prefix)
@@ -202,7 +197,7 @@ class Nudge:
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         """Two calls: the base model's chunks, and the guide's words."""
-        contexts = [Context(c.problem.messages, c.text) for c in candidates]
+        contexts = [candidate.context for candidate in candidates]
         asked = Sampling(self.temperature, max_tokens=self.chunk, top_logprobs=TOP)
         items, unsure = list(candidates), list[int]()
         for i, written in enumerate(await self.base.generate(contexts, run.child("base"), sampling=asked)):
@@ -213,7 +208,7 @@ class Nudge:
                 if not written.text:
                     continue
             items[i] = continued(items[i], written, self.base.name, whole=False, told=True)
-        contexts = [Context(items[i].problem.messages, items[i].text) for i in unsure]
+        contexts = [items[i].context for i in unsure]
         if unsure:
             asked = Sampling(self.temperature, max_tokens=self.chunk)
             for i, said in zip(

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -464,8 +465,6 @@ class TellingModel(ScriptedModel):
         self.top = tuple((piece, math.log(p)) for piece, p in top.items())
 
     def _complete(self, request: Request) -> Completion:
-        from dataclasses import replace
-
         made = super()._complete(request)
         tokens = tuple(Token(t.text, self.top[0][1], self.top) for t in made.tokens)
         prefix = tuple(Token(c, -9.0 if c == "x" else -0.1) for c in request.context.prefix)
@@ -498,8 +497,6 @@ def test_the_pen_changes_hands_with_the_entropy_and_dwells() -> None:
 def test_a_draft_falls_back_where_it_is_unsure_and_rolls_back_what_the_large_model_finds_odd() -> None:
     class Wavering(TellingModel):
         def _complete(self, request: Request) -> Completion:
-            from dataclasses import replace
-
             made = super()._complete(request)
             low = tuple((t, math.log(0.4)) for t in "ab")
             tokens = tuple(replace(t, top=low) if t.text == " 3" else t for t in made.tokens)
@@ -569,8 +566,6 @@ class Reader(Toy):
     """A toy that can say how probable a given text is."""
 
     def _complete(self, request: Request) -> Completion:
-        from dataclasses import replace
-
         made = super()._complete(request)
         letter = made.text.strip()
         logprob = math.log(self.after(request.context.prefix)[letter]) if letter else 0.0
