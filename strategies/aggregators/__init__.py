@@ -1,5 +1,5 @@
-"""Aggregators: pure functions that draw a conclusion from a candidate set."""
+"""Aggregators: pure functions on a candidate set."""
 
-from reasonweave.strategies.aggregators.vote import best, majority, weighted
+from reasonweave.strategies.aggregators.vote import Drawn, best, first, heaviest, majority, posterior, weighted
 
-__all__ = ["best", "majority", "weighted"]
+__all__ = ["Drawn", "best", "first", "heaviest", "majority", "posterior", "weighted"]

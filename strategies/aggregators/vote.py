@@ -7,10 +7,11 @@ answer whose first supporter stands earliest, which no seed and no scheduling ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Hashable
+from dataclasses import dataclass, replace
 
-from reasonweave.orchestrator.types import Candidate, Candidates
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Candidates, softmax
 
 
 def majority(candidates: Candidates) -> Candidates:
@@ -55,6 +56,43 @@ def best(candidates: Candidates) -> Candidates:
     top = max(answered, key=_score)
     value = _score(top)
     return replace(candidates, answer=top.answer, confidence=value if 0 <= value <= 1 else None)
+
+
+def first(candidates: Candidates) -> Candidates:
+    """The answer of the first finished candidate that has one, else of the first that has one: for searches that stop at it."""
+    answered = [c for c in candidates if c.answer is not None]
+    chosen = next((c for c in answered if c.done), answered[0] if answered else None)
+    return replace(candidates, answer=chosen.answer if chosen else None, confidence=None)
+
+
+def heaviest(candidates: Candidates) -> Candidates:
+    """The answer of the particle with the greatest weight, among those that answer; its weight's share is the confidence."""
+    weights = candidates.weights
+    answered = [i for i, c in enumerate(candidates) if c.answer is not None]
+    if not answered:
+        return replace(candidates, answer=None, confidence=None)
+    top = max(answered, key=lambda i: float(weights[i]))
+    return replace(candidates, answer=candidates[top].answer, confidence=float(weights[top]))
+
+
+def posterior(candidates: Candidates) -> Candidates:
+    """A vote by particle weight: the most probable answer under a weighted set (Feng et al., 2025, end so); its share of the
+    weight of those that answer is the confidence. Where no vote has weight, the plain majority decides."""
+    weights = dict(zip(map(id, candidates), candidates.weights, strict=True))
+    vote = _elect(candidates, lambda candidate: float(weights[id(candidate)]))
+    return vote if vote.answer is not None else majority(candidates)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The answer of one particle, drawn by weight among those that answer: a sample from the posterior, as it is."""
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        answered = [i for i, c in enumerate(roots) if c.answer is not None]
+        if answered:
+            weights = softmax(roots.log_weights[answered])
+            at = answered[int(run.rng().choice(len(answered), p=weights))]
+            yield replace(roots, answer=roots[at].answer, confidence=None)
 
 
 def _score(candidate: Candidate) -> float:

@@ -1,5 +1,79 @@
 """Searches: loops over a step policy and a verifier that yield candidate sets."""
 
+from reasonweave.strategies.searches.adaptive_branching import AdaptiveBranching, Beta, Gaussian
+from reasonweave.strategies.searches.astar import AStar
+from reasonweave.strategies.searches.beam import DVTS, Beam, StochasticBeam
 from reasonweave.strategies.searches.best_of_n import BestOfN
+from reasonweave.strategies.searches.foresight import Foresight, OwnConfidence, Tilted, mean_entropy, mean_probability
+from reasonweave.strategies.searches.mcts import MCTS
+from reasonweave.strategies.searches.particle import ParticleFilter, ParticleGibbs, entropic, twisted
+from reasonweave.strategies.searches.phi import PhiDecoding
+from reasonweave.strategies.searches.power import PowerSampling
+from reasonweave.strategies.searches.rebase import REBASE
+from reasonweave.strategies.searches.refiners import Redo, Revise
+from reasonweave.strategies.searches.resampling import multinomial, residual, stratified, systematic
+from reasonweave.strategies.searches.tree_bon import TreeBoN
+from reasonweave.strategies.searches.tree_of_thoughts import DepthFirst, TreeOfThoughts
+from reasonweave.strategies.searches.weighing import (
+    Entropic,
+    EssBelow,
+    Linear,
+    Ratio,
+    Replace,
+    Steady,
+    Twist,
+    always,
+    by_entropy,
+    by_ess,
+    by_progress,
+    log_odds,
+    log_reward,
+    raw,
+)
 
-__all__ = ["BestOfN"]
+__all__ = [
+    "DVTS",
+    "MCTS",
+    "REBASE",
+    "AStar",
+    "AdaptiveBranching",
+    "Beam",
+    "BestOfN",
+    "Beta",
+    "DepthFirst",
+    "Entropic",
+    "EssBelow",
+    "Foresight",
+    "Gaussian",
+    "Linear",
+    "OwnConfidence",
+    "ParticleFilter",
+    "ParticleGibbs",
+    "PhiDecoding",
+    "PowerSampling",
+    "Ratio",
+    "Redo",
+    "Replace",
+    "Revise",
+    "Steady",
+    "StochasticBeam",
+    "Tilted",
+    "TreeBoN",
+    "TreeOfThoughts",
+    "Twist",
+    "always",
+    "by_entropy",
+    "by_ess",
+    "by_progress",
+    "entropic",
+    "log_odds",
+    "log_reward",
+    "mean_entropy",
+    "mean_probability",
+    "multinomial",
+    "raw",
+    "residual",
+    "stratified",
+    "systematic",
+    "twisted",
+]

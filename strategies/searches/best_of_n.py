@@ -9,7 +9,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
-from reasonweave.strategies.searches.live import extend_live, score
+from reasonweave.strategies.searches.live import begin, extend_live, score
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BestOfN:
             raise BadInput(f"BestOfN(n={self.n}, max_steps={self.max_steps}): both are 1 or more")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
-        samples = roots.repeat(self.n)
+        samples = begin(roots, self.n)
         for step in range(self.max_steps):
             samples = await extend_live(self.policy, samples, run.child("step", step))
             yield samples

@@ -1,12 +1,20 @@
-"""Extending and scoring what is still alive in a set: the two moves that every search makes."""
+"""The moves that every search makes: begin, extend and score what is still alive, branch, and rank."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import Candidates
+from reasonweave.orchestrator.types import Candidate, Candidates
+
+
+def begin(roots: Candidates, n: int) -> Candidates:
+    """n candidates to search from, the roots in turn, without the weights and scores that an earlier search gave them."""
+    return Candidates(tuple(replace(c, score=None, log_weight=0.0) for c in roots.repeat(n)))
 
 
 async def extend_live(policy: StepPolicy, candidates: Candidates, run: Run) -> Candidates:
@@ -21,11 +29,57 @@ async def extend_live(policy: StepPolicy, candidates: Candidates, run: Run) -> C
 
 
 async def score(verifier: Verifier, candidates: Candidates, run: Run) -> Candidates:
-    """The same candidates with their scores, all that have anything to score in one call."""
-    written = [i for i, c in enumerate(candidates) if c.steps and not c.failed]
+    """The same candidates with their scores, in one call: those that have something to score, and no score yet."""
+    unscored = [i for i, c in enumerate(candidates) if c.score is None and c.steps and not c.failed]
     items = list(candidates)
-    if written:
-        scores = await verifier.score([items[i] for i in written], run.child("score"))
-        for i, judged in zip(written, scores, strict=True):
+    if unscored:
+        scores = await verifier.score([items[i] for i in unscored], run.child("score"))
+        for i, judged in zip(unscored, scores, strict=True):
             items[i] = replace(items[i], score=judged)
     return Candidates(tuple(items))
+
+
+async def advance(policy: StepPolicy, verifier: Verifier, candidates: Candidates, run: Run) -> Candidates:
+    """`extend_live`, then `score`: one call of each."""
+    return await score(verifier, await extend_live(policy, candidates, run), run)
+
+
+async def branch(
+    policy: StepPolicy, verifier: Verifier, parents: Sequence[Candidate], counts: Sequence[int], run: Run
+) -> list[list[Candidate]]:
+    """counts[i] children of each parent, extended in one call and scored in one; those that wrote nothing are left out."""
+    copies = tuple(parent for parent, count in zip(parents, counts, strict=True) for _ in range(count))
+    grown: Iterator[Candidate] = iter(await advance(policy, verifier, Candidates(copies), run))
+    families = [list(islice(grown, count)) for count in counts]
+    return [[c for c in some if moved(parent, c)] for parent, some in zip(parents, families, strict=True)]
+
+
+def moved(before: Candidate, after: Candidate) -> bool:
+    """Did a policy do anything with this candidate, if only to say that it is done?"""
+    return after.done or len(after.steps) > len(before.steps)
+
+
+async def complete(policy: StepPolicy, candidates: Candidates, run: Run, *, most: int) -> Candidates:
+    """The candidates extended until all are done, or `most` times."""
+    for t in range(most):
+        if candidates.all_done:
+            break
+        candidates = await extend_live(policy, candidates, run.child("complete", t))
+    return candidates
+
+
+def value(candidate: Candidate) -> float:
+    """A candidate's score to rank by: none, and nan, are below every number."""
+    found = math.nan if candidate.score is None or candidate.failed else candidate.score.value
+    return -math.inf if math.isnan(found) else found
+
+
+def ranked(candidates: Iterable[Candidate], *, distinct: bool = False) -> list[Candidate]:
+    """By score, the highest first, ties in their order; with `distinct`, of those with the same text only the first."""
+    order = sorted(candidates, key=value, reverse=True)
+    if not distinct:
+        return order
+    first: dict[object, Candidate] = {}
+    for candidate in order:
+        first.setdefault((candidate.problem, candidate.text), candidate)
+    return list(first.values())

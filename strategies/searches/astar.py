@@ -1,0 +1,90 @@
+"""A*-decoding: best-first search in which only drops of reward cost."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.protocols import StepPolicy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Candidates
+from reasonweave.strategies.searches.live import begin, branch, value
+
+
+@dataclass(frozen=True)
+class AStar:
+    """A*-decoding (2025, arXiv 2505.13672): expand the partial solution of the lowest f = g + h.
+
+    h = 1 − r, r being the verifier's value of the prefix in 0..1; a step costs max(0, h after − h before), so that g adds up the
+    drops of the reward and nothing else. An expansion samples `width` steps and scores them in one call; `batch` nodes are
+    expanded at a time. It ends when `answers` finished solutions have come up as the lowest, after `expansions`, or when nothing
+    is left. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the lowest nodes only.
+
+    The result has the solutions that came up, in that order, then the other finished ones, and while none has come up the lowest
+    unfinished node. Conclude with `first`.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    width: int = 4
+    expansions: int = 256
+    answers: int = 1
+    batch: int = 1
+    frontier: int | None = None
+
+    def __post_init__(self) -> None:
+        sizes = (self.width, self.expansions, self.answers, self.batch, 1 if self.frontier is None else self.frontier)
+        if min(sizes) < 1:
+            raise BadInput(f"{self}: width, expansions, answers, batch and frontier are 1 or more")
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        heap = [_Node(0.0, 0, i, 0.0, 0.0, c) for i, c in enumerate(begin(roots, len(roots)))]
+        made, spent, t = len(heap), 0, 0
+        came, ended = list[Candidate](), {n.number: n.candidate for n in heap if n.candidate.done}
+        while heap and spent < self.expansions and len(came) < self.answers:
+            chosen: list[_Node] = []
+            while heap and len(chosen) < min(self.batch, self.expansions - spent) and len(came) < self.answers:
+                node = heapq.heappop(heap)
+                if node.candidate.done:
+                    came.append(node.candidate)
+                    del ended[node.number]
+                else:
+                    chosen.append(node)
+            if chosen:
+                parents = [node.candidate for node in chosen]
+                families = await branch(
+                    self.policy, self.verifier, parents, [self.width] * len(parents), run.child("step", t)
+                )
+                spent, t = spent + len(chosen), t + 1
+                for node, family in zip(chosen, families, strict=True):
+                    for child in family:
+                        heapq.heappush(heap, node.child(child, made))
+                        if child.done:
+                            ended[made] = child
+                        made += 1
+                if self.frontier is not None and len(heap) > self.frontier:
+                    heap = heapq.nsmallest(self.frontier, heap)  # sorted, and so a heap
+            lowest = [heap[0].candidate] if heap and not came and not heap[0].candidate.done else []
+            if found := (*came, *ended.values(), *lowest):
+                yield Candidates(found)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Node:
+    f: float
+    depth: int
+    """Below zero, so that the deeper one comes first."""
+    number: int
+    g: float
+    h: float
+    candidate: Candidate
+
+    def child(self, candidate: Candidate, number: int) -> _Node:
+        r = value(candidate)
+        h = 1 - r if r > -math.inf else math.inf
+        begun = bool(self.candidate.score)
+        g = self.g + (max(0.0, h - self.h) if begun else 0.0)
+        return _Node(g + h, self.depth - 1, number, g, h, candidate)

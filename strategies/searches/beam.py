@@ -1,0 +1,163 @@
+"""Beam searches over reasoning steps: plain, as independent subtrees (DVTS), and stochastic with self-evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.protocols import StepPolicy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, Score, softmax
+from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.strategies.searches.live import advance, begin, branch, ranked, value
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Beam search with a verifier (Snell et al., 2024, arXiv 2408.03314; as in Hugging Face's search-and-learn).
+
+    `n` beams take one step each and are scored in one call; of the unfinished ones the n / `width` best go on, in turn, as n
+    beams. Finished ones are set aside. It ends when none is unfinished or n are finished. With `distinct`, beams of the same
+    text count once; the published default is False.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    n: int = 16
+    width: int = 4
+    distinct: bool = True
+    max_steps: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self, n=self.n, width=self.width, max_steps=self.max_steps)
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        beams, finished = begin(roots, self.n), list[Candidate]()
+        for t in range(self.max_steps):
+            beams = await advance(self.policy, self.verifier, beams, run.child("step", t))
+            finished += [c for c in beams if c.done]
+            live = ranked((c for c in beams if not c.done), distinct=self.distinct)
+            yield Candidates((*finished, *live))
+            if not live or len(finished) >= self.n:
+                return
+            beams = Candidates(tuple(live[: max(1, self.n // self.width)])).repeat(self.n)
+
+
+@dataclass(frozen=True)
+class DVTS:
+    """Diverse verifier tree search (Beeching et al., 2024, Hugging Face's search-and-learn): n / `width` beam searches of one
+    beam each, which never compete.
+
+    Each subtree takes `width` steps at a time and goes on with the best; where that one is finished, the subtree is. All last
+    steps of all subtrees are the result, n candidates.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    n: int = 16
+    width: int = 4
+    max_steps: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self, n=self.n, width=self.width, max_steps=self.max_steps)
+        if self.n % self.width:
+            raise BadInput(f"DVTS(n={self.n}, width={self.width}): n is a multiple of width")
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        trees = list(begin(roots, self.n // self.width))
+        last = [[tree] for tree in trees]
+        for t in range(self.max_steps):
+            live = [i for i, tree in enumerate(trees) if not tree.done]
+            if not live:
+                return
+            grown = await branch(
+                self.policy, self.verifier, [trees[i] for i in live], [self.width] * len(live), run.child("step", t)
+            )
+            for i, family in zip(live, grown, strict=True):
+                if family:
+                    trees[i], last[i] = max(family, key=value), family
+            yield Candidates(tuple(c for family in last for c in family))
+
+
+@dataclass(frozen=True)
+class StochasticBeam:
+    """Self-evaluation guided stochastic beam search (Xie et al., 2023, arXiv 2305.00633).
+
+    Each of `beams` beams samples `samples` steps. A step's merit is c^r · p^(1−r): c is the verifier's word on the newest step in
+    0..1 (in the paper the model's own P(correct)), p the geometric mean probability of its tokens, r = `trust`. A beam's merit is
+    the geometric mean over its steps, its score afterwards. Of the distinct ones, `beams` are drawn without replacement with
+    chances ∝ merit^(1/τ), τ = `temperature` · `decay`^t; at 0 the best stay. Finished beams compete and are not extended.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    beams: int = 5
+    samples: int = 16
+    trust: float = 0.5
+    temperature: float = 0.5
+    decay: float = 1.0
+    max_steps: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self, beams=self.beams, samples=self.samples, max_steps=self.max_steps)
+        if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1):
+            raise BadInput(f"{self}: trust and decay are in 0..1, temperature is 0 or more")
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        beams: list[tuple[Candidate, tuple[float, ...]]] = [(c, ()) for c in dict.fromkeys(begin(roots, len(roots)))]
+        for t in range(self.max_steps):
+            here = run.child("step", t)
+            live = [(c, merits) for c, merits in beams if not c.done]
+            pools = await branch(self.policy, self.verifier, [c for c, _ in live], [self.samples] * len(live), here)
+            pool: dict[object, tuple[Candidate, tuple[float, ...]]] = {c.text: (c, m) for c, m in beams if c.done}
+            for (parent, merits), children in zip(live, pools, strict=True):
+                for child in children:
+                    grown = (*merits, self._merit(parent, child))
+                    pool.setdefault(child.text, (_rated(child, grown), grown))
+            if not pool:
+                return
+            beams = self._drawn(list(pool.values()), self.temperature * self.decay**t, here.child("draw").rng())
+            yield Candidates(tuple(c for c, _ in beams))
+            if all(c.done for c, _ in beams):
+                return
+
+    def _merit(self, parent: Candidate, child: Candidate) -> float:
+        """log of c^r p^(1−r) for the steps that are new."""
+        c = of_last_step(child.score) if child.score is not None else math.nan
+        if not 0 < c <= 1:  # also nan
+            return -math.inf
+        new = child.steps[len(parent.steps) :]
+        known, tokens = [s.logprob for s in new if s.logprob is not None], sum(s.tokens for s in new)
+        p = math.fsum(known) / tokens if tokens and len(known) == len(new) else 0.0
+        return self.trust * math.log(c) + (1 - self.trust) * p
+
+    def _drawn(
+        self, pool: Sequence[tuple[Candidate, tuple[float, ...]]], tau: float, rng: np.random.Generator
+    ) -> list[tuple[Candidate, tuple[float, ...]]]:
+        logs = np.array([math.log(value(c)) if value(c) > 0 else -math.inf for c, _ in pool])
+        if tau == 0:
+            return [pool[i] for i in np.argsort(-logs, kind="stable")[: self.beams]]
+        return [pool[i] for i in without_replacement(softmax(logs, tau), self.beams, rng)]
+
+
+def without_replacement(weights: FloatArray, k: int, rng: np.random.Generator) -> list[int]:
+    """At most k different indices, drawn one after another with chances ∝ weights; those of weight zero come last, in order."""
+    able = np.flatnonzero(weights)
+    taken = rng.choice(able, min(k, len(able)), replace=False, p=weights[able] / weights[able].sum())
+    rest = np.flatnonzero(weights == 0)[: max(0, k - len(able))]
+    return [int(i) for i in np.concatenate([np.sort(taken), rest])]
+
+
+def _rated(candidate: Candidate, merits: Sequence[float]) -> Candidate:
+    """The candidate with the geometric mean of its steps' merits as its score."""
+    each = tuple(math.exp(m) for m in merits)
+    return replace(candidate, score=Score(math.exp(math.fsum(merits) / len(merits)), each))
+
+
+def _check(part: object, **counts: int) -> None:
+    if bad := {name: count for name, count in counts.items() if count < 1}:
+        raise BadInput(f"{type(part).__name__}: {', '.join(f'{k}={v}' for k, v in bad.items())}: 1 or more is needed")

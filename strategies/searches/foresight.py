@@ -1,0 +1,101 @@
+"""Verifiers that look further: score what a candidate becomes, or read how sure its author was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.protocols import StepPolicy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Candidates, Score, Step, shown, softmax
+from reasonweave.strategies.policies.signals import entropy, uncertainty
+from reasonweave.strategies.searches.live import begin, extend_live, moved, score
+from reasonweave.strategies.searches.weighing import Potential, log_reward
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """A verifier's score of what `policy` makes of a candidate in `steps` more steps: the look-ahead of beam search (Snell et
+    al., 2024). The steps are thrown away. Give a greedy policy for the published form."""
+
+    policy: StepPolicy
+    verifier: Verifier
+    steps: int = 1
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        seen = begin(Candidates(tuple(candidates)), len(candidates))
+        for k in range(self.steps):
+            seen = await extend_live(self.policy, seen, run.child("ahead", k))
+        judged = await score(self.verifier, seen, run)
+        return [c.score if c.score is not None else Score(math.nan) for c in judged]
+
+
+def mean_probability(step: Step) -> float:
+    """The geometric mean probability of a step's tokens, in 0..1; nan without log-probabilities."""
+    return math.exp(-uncertainty(step))
+
+
+def mean_entropy(step: Step) -> float:
+    """exp(−mean entropy) of a step's next-token distributions, in 0..1; nan where their alternatives were not kept."""
+    values = [value for token in step.told if not math.isnan(value := entropy(token))]
+    return math.exp(-math.fsum(values) / len(values)) if values else math.nan
+
+
+@dataclass(frozen=True)
+class OwnConfidence:
+    """How sure a candidate's author was of its newest step, in 0..1, from log-probabilities that are paid for already: no reward
+    model. Particle filters weighed by it follow the model's own certainty. A step that tells nothing gets ½, which has no odds.
+
+    `of` reads a step: `mean_probability`, or `mean_entropy` for policies that keep `top_logprobs`.
+    """
+
+    of: Callable[[Step], float] = mean_probability
+
+    __repr__ = shown
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        steps = [tuple(0.5 if math.isnan(s := self.of(step)) else s for step in c.steps) for c in candidates]
+        return [Score(each[-1] if each else 0.5, each) for each in steps]
+
+
+@dataclass(frozen=True)
+class Tilted:
+    """A policy that proposes `width` steps by another, and takes one of them with chances ∝ its potential G: a proposal that
+    knows what it will be weighed by (nested sequential Monte Carlo; Naesseth et al., 2015; local twisting).
+
+    It adds log(mean of the G) − log(G of the one taken) to `log_weight`, so that a filter with ratio weights, the same
+    verifier and the same potential stays properly weighted. With exact values as potentials, the weights' variance goes to
+    zero with `width`.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    width: int = 4
+    potential: Potential = log_reward
+
+    __repr__ = shown
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise BadInput(f"Tilted(width={self.width}): 1 or more is needed")
+
+    async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
+        copies = Candidates(tuple(c for c in candidates for _ in range(self.width)))
+        judged = await score(self.verifier, await extend_live(self.policy, copies, run), run)
+        taken = []
+        for i, before in enumerate(candidates):
+            drafts = judged.items[i * self.width : (i + 1) * self.width]
+            logs = np.array([self.potential(d) if moved(before, d) else -math.inf for d in drafts])
+            at = int(run.child("take", i).rng().choice(self.width, p=softmax(logs)))
+            gain = Candidates(drafts).reweight(logs).log_evidence - logs[at]
+            taken.append(_heavier(drafts[at], gain))
+        return taken
+
+
+def _heavier(candidate: Candidate, gain: float) -> Candidate:
+    weight = candidate.log_weight + (gain if math.isfinite(gain) else 0.0)
+    return Candidates((candidate,)).reweight([weight])[0]

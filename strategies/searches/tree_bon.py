@@ -1,0 +1,58 @@
+"""TreeBoN: best-of-n over layers, each of which keeps some and branches them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.protocols import StepPolicy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.types import Candidate, Candidates
+from reasonweave.strategies.searches.live import advance, begin, extend_live, ranked, score
+
+
+@dataclass(frozen=True)
+class TreeBoN:
+    """TreeBoN (Qiu et al., 2024, arXiv 2410.16033): `layers` rounds of pruning within best-of-n.
+
+    n candidates take one step of `policy` (a segment: give a policy with a `max_tokens` of its own for segments of fixed length)
+    and are scored by `verifier`; the n / `children` best are kept and branch into n again. After `layers` of these, all are
+    written to their end and scored by `final`, or `verifier` where there is none. The paper scores layers by an implicit reward
+    (`ImplicitReward`) and solutions by a reward model; any verifiers will do. Finished candidates compete and are not extended.
+    """
+
+    policy: StepPolicy
+    verifier: Verifier
+    n: int = 16
+    children: int = 4
+    layers: int = 4
+    final: Verifier | None = None
+    max_steps: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.n, self.children, self.layers, self.max_steps) < 1:
+            raise BadInput(f"{self}: n, children, layers and max_steps are 1 or more")
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        nodes = begin(roots, self.n)
+        for layer in range(min(self.layers, self.max_steps)):
+            nodes = await advance(self.policy, self.verifier, nodes, run.child("layer", layer))
+            yield nodes
+            if nodes.all_done:
+                break
+            nodes = _branched(ranked(nodes)[: max(1, self.n // self.children)], self.n)
+        for t in range(self.layers, self.max_steps):
+            if nodes.all_done:
+                break
+            nodes = await extend_live(self.policy, nodes, run.child("step", t))
+            yield nodes
+        if self.final is not None:
+            nodes = begin(nodes, len(nodes))
+        yield await score(self.final or self.verifier, nodes, run.child("final"))
+
+
+def _branched(kept: list[Candidate], n: int) -> Candidates:
+    """n nodes: the finished ones once each, the others in turn."""
+    done, live = [c for c in kept if c.done], [c for c in kept if not c.done]
+    return Candidates((*done, *Candidates(tuple(live)).repeat(max(len(live), n - len(done)))))
