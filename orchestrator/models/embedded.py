@@ -7,6 +7,7 @@ and seed alone, not on what it is batched with, so a run gives the same bytes at
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import threading
 import time
@@ -115,7 +116,7 @@ class _Job:
     fail: Callable[[BaseException], None]
     sequences: list[_Sequence] = field(default_factory=list)
     ratings: list[tuple[Rating, tuple[int, ...]]] = field(default_factory=list)
-    rewards: list[tuple[F32, int]] = field(default_factory=list)
+    rewards: list[tuple[list[float], int]] = field(default_factory=list)
     left: int = 0
     cancelled: bool = False
 
@@ -125,6 +126,8 @@ class _Cache:
 
     def __init__(self) -> None:
         self._sessions: dict[int, dict[tuple[int, tuple[int, ...]], tuple[int, F32, F32]]] = {}
+        self.rewards: dict[int, dict[tuple[int, ...], float]] = {}
+        """By session and prefix (its tag included), what a reward model said: a cache of keys and values has no hidden states."""
 
     def find(self, session: int, ids: Sequence[int], within: int | None = None) -> tuple[F32, F32] | None:
         """Keys and values of the longest cached prefix in whole blocks, of the first `within` tokens; at least one of all is left
@@ -153,6 +156,7 @@ class _Cache:
 
     def drop(self, session: int) -> None:
         self._sessions.pop(session, None)
+        self.rewards.pop(session, None)
 
 
 class Engine:
@@ -264,29 +268,39 @@ class Engine:
     def _rate(self, job: _Job) -> None:
         tag = self.vocabulary.encode(STEP_TAG)[0]
 
-        def rate(asked: tuple[Rating, tuple[int, ...]]) -> tuple[F32, int, F32, F32]:
+        def rate(asked: tuple[Rating, tuple[int, ...]]) -> tuple[list[float], int, F32 | None, F32 | None]:
             rating, ids = asked
-            # A tag inside the cached part has no hidden state any more, so the cache serves the problem text alone.
-            found = self._cache.find(rating.session, ids, ids.index(tag))
+            told = self._cache.rewards.get(rating.session, {})
+            tags = [i for i, token in enumerate(ids) if token == tag]
+            known = list(itertools.takewhile(lambda r: r is not None, (told.get(ids[: i + 1]) for i in tags)))
+            rewards = [r for r in known if r is not None]
+            if len(rewards) == len(tags):
+                return rewards, len(ids), None, None
+            found = self._cache.find(rating.session, ids, tags[len(rewards)])
             cached = found[0].shape[2] if found else 0
             new = np.array(ids[cached:])
             hidden, keys, values = self.network.prefill(new, *(found or (None, None)))
-            return self.network.rewards(hidden[new == tag]), cached, keys, values
+            made = self.network.rewards(hidden[new == tag])
+            missing = len(tags) - len(rewards)
+            return [*rewards, *(float(r) for r in made[len(made) - missing :])], cached, keys, values
 
         # The first rating of each problem leaves the problem's text in the cache for the others, on any number of cores.
         heads = {(rating.session, rating.problem): i for i, (rating, _) in reversed(list(enumerate(job.ratings)))}
         firsts = sorted(heads.values())
         others = [i for i in range(len(job.ratings)) if i not in set(firsts)]
-        rated: dict[int, tuple[F32, int]] = {}
+        rated: dict[int, tuple[list[float], int]] = {}
         for chosen in (firsts, *(others[at : at + RATINGS] for at in range(0, len(others), RATINGS))):
             if job.cancelled:
                 return
             found = spread(rate, [job.ratings[i] for i in chosen])
             for i, (rewards, cached, keys, values) in zip(chosen, found, strict=True):
                 rating, ids = job.ratings[i]
-                first = ids.index(tag)
-                self._cache.keep(rating.session, ids[:first], keys[:, :, :first], values[:, :, :first])
                 rated[i] = rewards, cached
+                if keys is None or values is None:
+                    continue
+                self._cache.keep(rating.session, ids, keys, values)
+                told = self._cache.rewards.setdefault(rating.session, {})
+                told.update(zip((ids[: at + 1] for at, token in enumerate(ids) if token == tag), rewards, strict=True))
         job.rewards = [rated[i] for i in range(len(job.ratings))]
         self._answer(job)
 
@@ -510,7 +524,7 @@ class EmbeddedRewardModel(RewardModel):
                 answers.append((Score(math.nan, error=why), Usage(calls=1)))
                 continue
             found, cached = next(rewards)
-            values = tuple(float(reward) for reward in found)
+            values = tuple(found)
             answers.append((Score(values[-1], values), self.rates.price(prompt=len(ids), cached=cached, completion=0)))
         return answers
 

@@ -11,17 +11,18 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.searches.live import begin, branch, value
+from reasonweave.strategies.searches.live import begin, branch, complete, ranked, score, value
 
 
 @dataclass(frozen=True)
 class AStar:
     """A*-decoding (2025, arXiv 2505.13672): expand the partial solution of the lowest f = g + h.
 
-    h = 1 − r, r being the verifier's value of the prefix in 0..1; a step costs max(0, h after − h before), so that g adds up the
-    drops of the reward and nothing else. An expansion samples `width` steps and scores them in one call; `batch` nodes are
-    expanded at a time. It ends when `answers` finished solutions have come up as the lowest, after `expansions`, or when nothing
-    is left. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the lowest nodes only.
+    h = 1 − r, r being the verifier's value of the prefix in 0..1; a step costs max(0, h after − h before), so that g adds up
+    the drops of the reward and nothing else. An expansion samples `width` steps and scores them in one call, those of the
+    same text being one node; `batch` nodes are expanded at a time. It ends when `answers` finished solutions have come up as
+    the lowest, after `expansions`, or when nothing is left; where the expansions end it first, the lowest node is written to
+    its end. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the lowest nodes only.
 
     The result has the solutions that came up, in that order, then the other finished ones, and while none has come up the lowest
     unfinished node. Conclude with `first`.
@@ -34,6 +35,7 @@ class AStar:
     answers: int = 1
     batch: int = 1
     frontier: int | None = None
+    max_steps: int = 64
 
     def __post_init__(self) -> None:
         sizes = (self.width, self.expansions, self.answers, self.batch, 1 if self.frontier is None else self.frontier)
@@ -60,7 +62,7 @@ class AStar:
                 )
                 spent, t = spent + len(chosen), t + 1
                 for node, family in zip(chosen, families, strict=True):
-                    for child in family:
+                    for child in ranked(family, distinct=True):
                         heapq.heappush(heap, node.child(child, made))
                         if child.done:
                             ended[made] = child
@@ -70,6 +72,9 @@ class AStar:
             lowest = [heap[0].candidate] if heap and not came and not heap[0].candidate.done else []
             if found := (*came, *ended.values(), *lowest):
                 yield Candidates(found)
+        if heap and not came and not ended:
+            end = await complete(self.policy, Candidates((heap[0].candidate,)), run.child("end"), most=self.max_steps)
+            yield await score(self.verifier, end, run.child("end"))
 
 
 @dataclass(frozen=True, slots=True, order=True)

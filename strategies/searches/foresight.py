@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, Score, Step, shown, softmax
+from reasonweave.strategies.policies.acceptors import of_last_step
 from reasonweave.strategies.policies.signals import entropy, uncertainty
 from reasonweave.strategies.searches.live import begin, extend_live, moved, score
 from reasonweave.strategies.searches.weighing import Potential, log_reward
@@ -32,6 +33,17 @@ class Foresight:
             seen = await extend_live(self.policy, seen, run.child("ahead", k))
         judged = await score(self.verifier, seen, run)
         return [c.score if c.score is not None else Score(math.nan) for c in judged]
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A verifier's word on the newest step: the last of its step scores, where it gives any. That is what a process reward
+    model that judges prefixes is read at while a search is under way; a product of step scores falls with every step."""
+
+    verifier: Verifier
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        return [replace(s, value=of_last_step(s)) for s in await self.verifier.score(candidates, run)]
 
 
 def mean_probability(step: Step) -> float:

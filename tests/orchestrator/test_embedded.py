@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -460,6 +461,26 @@ def test_what_ratings_cost_does_not_depend_on_the_cores(used: int, monkeypatch: 
     head = model.engine.vocabulary.encode(f"<|im_start|>user\n{problem.prompt}<|im_end|>\n<|im_start|>assistant\n")
     assert ledger.spent.cached == 7 * (len(head) // 16 * 16)
     model.engine.close()
+
+
+def test_rating_step_by_step_pays_for_the_new_steps_alone(prm: EmbeddedRewardModel) -> None:
+    problem = Problem(CHAINS[0].text)
+    texts = ["A: 1 + 1 = 2\n\n", "B: 2 + 40 = 42\n\n", "C: 42 - 7 = 36\n\n", "The answer is 36"]
+    steps = [Step(text, "m", 1) for text in texts]
+    ledger, run = Ledger(), Run(1)
+    growing = []
+    for k in range(1, 5):
+        (score,) = asyncio.run(prm.rate([Candidate(problem, tuple(steps[:k]))], replace(run.child(k), ledger=ledger)))
+        growing.append(score)
+    (again,) = asyncio.run(prm.rate([Candidate(problem, tuple(steps))], replace(run.child("again"), ledger=ledger)))
+    whole = Ledger()
+    (fresh,) = asyncio.run(prm.rate([Candidate(problem, tuple(steps))], Run(2, ledger=whole)))
+    assert again == growing[-1]
+    for k, score in enumerate(growing, 1):
+        assert score.steps == pytest.approx(fresh.steps[:k], abs=1e-5)
+    computed = ledger.spent.prompt - ledger.spent.cached
+    assert computed < 1.5 * whole.spent.prompt  # blocks of 16 tokens are computed again, and nothing else
+    run.session.close()
 
 
 def test_a_tag_in_a_solution_is_no_step(prm: EmbeddedRewardModel) -> None:
