@@ -25,7 +25,7 @@ from reasonweave.strategies.searches.adaptive_branching import AdaptiveBranching
 from reasonweave.strategies.searches.astar import AStar
 from reasonweave.strategies.searches.beam import DVTS, Beam, StochasticBeam
 from reasonweave.strategies.searches.best_of_n import BestOfN
-from reasonweave.strategies.searches.foresight import OwnConfidence
+from reasonweave.strategies.searches.foresight import Newest, OwnConfidence
 from reasonweave.strategies.searches.mcts import MCTS
 from reasonweave.strategies.searches.particle import ParticleFilter, ParticleGibbs, entropic, twisted
 from reasonweave.strategies.searches.phi import PhiDecoding
@@ -312,7 +312,7 @@ def particle_filter(
     `heat` is the temperature of the drawing.
     """
     policy = _some(small, temperature, max_tokens)
-    search = ParticleFilter(policy, prm, n, temperature=Steady(heat), max_steps=max_steps)
+    search = ParticleFilter(policy, Newest(prm), n, temperature=Steady(heat), max_steps=max_steps)
     return _searched(search, end, small)
 
 
@@ -328,7 +328,7 @@ def particle_gibbs(
     max_tokens: int = 512,
 ) -> Strategy:
     """Particle Gibbs (Puri et al., 2025): particle filters one after another, each around a solution of the one before."""
-    inner = ParticleFilter(_some(small, temperature, max_tokens), prm, n, max_steps=max_steps)
+    inner = ParticleFilter(_some(small, temperature, max_tokens), Newest(prm), n, max_steps=max_steps)
     return _searched(ParticleGibbs(inner, sweeps), end, small)
 
 
@@ -351,7 +351,7 @@ def entropic_particle_filter(
     `horizon` is about how many steps a solution takes.
     """
     policy, heat = _some(small, temperature, max_tokens), Entropic(by_ess, threshold, early, horizon)
-    search = entropic(policy, prm, n, temperature=heat, look_ahead=look_ahead, max_steps=max_steps)
+    search = entropic(policy, Newest(prm), n, temperature=heat, look_ahead=look_ahead, max_steps=max_steps)
     return _searched(search, end, small)
 
 
@@ -367,7 +367,7 @@ def twisted_smc(
     max_tokens: int = 512,
 ) -> Strategy:
     """Twisted sequential Monte Carlo (Feng et al., 2025): proper weights from the values of prefixes, and a vote by weight."""
-    search = twisted(_some(small, temperature, max_tokens), prm, n, power=power, max_steps=max_steps)
+    search = twisted(_some(small, temperature, max_tokens), Newest(prm), n, power=power, max_steps=max_steps)
     return _searched(search, end, small)
 
 
@@ -397,7 +397,7 @@ def beam(
     max_tokens: int = 512,
 ) -> Strategy:
     """Beam search (Snell et al., 2024): n partial solutions, the n / width best of which branch at every step."""
-    search = Beam(_some(small, temperature, max_tokens), prm, n, min(width, n), max_steps=max_steps)
+    search = Beam(_some(small, temperature, max_tokens), Newest(prm), n, min(width, n), max_steps=max_steps)
     return _searched(search, end, small)
 
 
@@ -413,16 +413,17 @@ def dvts(
     max_tokens: int = 512,
 ) -> Strategy:
     """Diverse verifier tree search (Beeching et al., 2024): n / width subtrees, each of which follows its best step."""
-    search = DVTS(_some(small, temperature, max_tokens), prm, n, min(width, n), max_steps=max_steps)
+    search = DVTS(_some(small, temperature, max_tokens), Newest(prm), n, min(width, n), max_steps=max_steps)
     return _searched(search, end, small)
 
 
 def stochastic_beam(
     small: Model,
-    judge: Verifier,
+    prm: Verifier,
     *,
     beams: int = 5,
     samples: int = 16,
+    scale: float = 1.0,
     trust: float = 0.5,
     tau: float = 0.5,
     decay: float = 1.0,
@@ -431,9 +432,12 @@ def stochastic_beam(
     temperature: float = 0.8,
     max_tokens: int = 512,
 ) -> Strategy:
-    """Self-evaluation guided stochastic beam search (Xie et al., 2023); `judge` says in 0..1 whether a step is right."""
+    """Self-evaluation guided stochastic beam search (Xie et al., 2023).
+
+    `prm` says whether a step is right, from 0 to `scale`: 1 for a reward model, 9 for a model that is asked for a digit.
+    """
     policy = _some(small, temperature, max_tokens)
-    search = StochasticBeam(policy, judge, beams, samples, trust, tau, decay, max_steps)
+    search = StochasticBeam(policy, prm, beams, samples, trust, tau, decay, scale, max_steps)
     return _searched(search, end, small)
 
 
@@ -449,7 +453,7 @@ def rebase(
     max_tokens: int = 256,
 ) -> Strategy:
     """REBASE (Wu et al., 2024): a tree whose width is shared out by reward; `balance` is the temperature of the sharing."""
-    search = REBASE(_some(small, temperature, max_tokens), prm, n, balance, max_steps)
+    search = REBASE(_some(small, temperature, max_tokens), Newest(prm), n, balance, max_steps)
     return _searched(search, end, small)
 
 
@@ -458,13 +462,14 @@ def astar(
     prm: Verifier,
     *,
     n: int = 4,
-    expansions: int = 256,
+    expansions: int = 64,
     batch: int = 1,
+    max_steps: int = STEPS,
     temperature: float = 0.8,
     max_tokens: int = 512,
 ) -> Strategy:
     """A*-decoding (2025): n steps from the partial solution whose reward, and whose drops of reward, look best."""
-    search = AStar(_some(small, temperature, max_tokens), prm, n, expansions, batch=batch)
+    search = AStar(_some(small, temperature, max_tokens), Newest(prm), n, expansions, batch=batch, max_steps=max_steps)
     return chain(search, first, finish=ForceAnswer(small))
 
 
@@ -481,9 +486,8 @@ def tree_bon(
     max_tokens: int = 512,
 ) -> Strategy:
     """TreeBoN (Qiu et al., 2024): best-of-n that prunes and branches in its first layers."""
-    search = TreeBoN(
-        _some(small, temperature, max_tokens), prm, n, min(children, n), layers, max_steps=max(layers, max_steps)
-    )
+    policy, depth = _some(small, temperature, max_tokens), max(layers, max_steps)
+    search = TreeBoN(policy, Newest(prm), n, min(children, n), layers, prm, depth)
     return _searched(search, end, small)
 
 

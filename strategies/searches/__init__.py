@@ -4,7 +4,14 @@ from reasonweave.strategies.searches.adaptive_branching import AdaptiveBranching
 from reasonweave.strategies.searches.astar import AStar
 from reasonweave.strategies.searches.beam import DVTS, Beam, StochasticBeam
 from reasonweave.strategies.searches.best_of_n import BestOfN
-from reasonweave.strategies.searches.foresight import Foresight, OwnConfidence, Tilted, mean_entropy, mean_probability
+from reasonweave.strategies.searches.foresight import (
+    Foresight,
+    Newest,
+    OwnConfidence,
+    Tilted,
+    mean_entropy,
+    mean_probability,
+)
 from reasonweave.strategies.searches.mcts import MCTS
 from reasonweave.strategies.searches.particle import ParticleFilter, ParticleGibbs, entropic, twisted
 from reasonweave.strategies.searches.phi import PhiDecoding
@@ -46,6 +53,7 @@ __all__ = [
     "Foresight",
     "Gaussian",
     "Linear",
+    "Newest",
     "OwnConfidence",
     "ParticleFilter",
     "ParticleGibbs",

@@ -87,10 +87,11 @@ class DVTS:
 class StochasticBeam:
     """Self-evaluation guided stochastic beam search (Xie et al., 2023, arXiv 2305.00633).
 
-    Each of `beams` beams samples `samples` steps. A step's merit is c^r · p^(1−r): c is the verifier's word on the newest step in
-    0..1 (in the paper the model's own P(correct)), p the geometric mean probability of its tokens, r = `trust`. A beam's merit is
-    the geometric mean over its steps, its score afterwards. Of the distinct ones, `beams` are drawn without replacement with
-    chances ∝ merit^(1/τ), τ = `temperature` · `decay`^t; at 0 the best stay. Finished beams compete and are not extended.
+    Each of `beams` beams samples `samples` steps. A step's merit is c^r · p^(1−r): c is the verifier's word on the newest
+    step, over `scale`, in 0..1 (in the paper the model's own P(correct)), p the geometric mean probability of its tokens, r =
+    `trust`. A beam's merit is the geometric mean over its steps, its score afterwards. Of the distinct ones, `beams` are
+    drawn without replacement with chances ∝ merit^(1/τ), τ = `temperature` · `decay`^t; at 0 the best stay. Finished beams
+    compete and are not extended.
     """
 
     policy: StepPolicy
@@ -100,12 +101,13 @@ class StochasticBeam:
     trust: float = 0.5
     temperature: float = 0.5
     decay: float = 1.0
+    scale: float = 1.0
     max_steps: int = 64
 
     def __post_init__(self) -> None:
         _check(self, beams=self.beams, samples=self.samples, max_steps=self.max_steps)
-        if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1):
-            raise BadInput(f"{self}: trust and decay are in 0..1, temperature is 0 or more")
+        if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1 and self.scale > 0):
+            raise BadInput(f"{self}: trust and decay are in 0..1, temperature is 0 or more, scale above 0")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         beams: list[tuple[Candidate, tuple[float, ...]]] = [(c, ()) for c in dict.fromkeys(begin(roots, len(roots)))]
@@ -127,7 +129,7 @@ class StochasticBeam:
 
     def _merit(self, parent: Candidate, child: Candidate) -> float:
         """log of c^r p^(1−r) for the steps that are new."""
-        c = of_last_step(child.score) if child.score is not None else math.nan
+        c = of_last_step(child.score) / self.scale if child.score is not None else math.nan
         if not 0 < c <= 1:  # also nan
             return -math.inf
         new = child.steps[len(parent.steps) :]
