@@ -506,7 +506,8 @@ def mcts(
     max_tokens: int = 512,
 ) -> Strategy:
     """Monte Carlo tree search (UCT): n simulations, each written to its end and scored."""
-    search = MCTS(_some(small, temperature, max_tokens), prm, n, width, exploration, rollout, batch, max_steps)
+    judge = prm if rollout else Newest(prm)
+    search = MCTS(_some(small, temperature, max_tokens), judge, n, width, exploration, rollout, batch, max_steps)
     return _searched(search, end, small)
 
 
@@ -526,7 +527,7 @@ def ab_mcts(
 
     A better version is written from the step that scored lowest, or with `words` by asking the model for one.
     """
-    refiner: Refiner = Redo(Sample(small, temperature=temperature, max_tokens=max_tokens), max_steps)
+    refiner: Refiner = Redo(_some(small, temperature, max_tokens), max_steps)
     if words:
         refiner = Revise(small, temperature=temperature, max_tokens=max_tokens)
     return _searched(AdaptiveBranching({"small": refiner}, prm, n, batch=batch), end, small)

@@ -25,6 +25,7 @@ from reasonweave.strategies.policies.guided import (
 )
 from reasonweave.strategies.policies.handoff import Cues, Handoff
 from reasonweave.strategies.policies.lookahead import Aligned, Lookahead, SameText
+from reasonweave.strategies.policies.reading import Reader, Reading
 from reasonweave.strategies.policies.rsd import Clipped, Constant, Logistic, Sigmoid, Threshold, rsd
 from reasonweave.strategies.policies.sample import Sample, whole
 from reasonweave.strategies.policies.signals import Mixture
@@ -61,6 +62,8 @@ __all__ = [
     "Momentum",
     "Nudge",
     "Oracle",
+    "Reader",
+    "Reading",
     "RunningQuality",
     "SameText",
     "Sample",

@@ -17,9 +17,9 @@ from reasonweave.strategies.searches.particle import ParticleFilter, ParticleGib
 from reasonweave.strategies.searches.phi import PhiDecoding
 from reasonweave.strategies.searches.power import PowerSampling
 from reasonweave.strategies.searches.rebase import REBASE
-from reasonweave.strategies.searches.refiners import Redo, Revise
+from reasonweave.strategies.searches.refiners import Redo, Refiner, Revise
 from reasonweave.strategies.searches.resampling import multinomial, residual, stratified, systematic
-from reasonweave.strategies.searches.tree_bon import TreeBoN
+from reasonweave.strategies.searches.tree_bon import ImplicitReward, TreeBoN
 from reasonweave.strategies.searches.tree_of_thoughts import DepthFirst, TreeOfThoughts
 from reasonweave.strategies.searches.weighing import (
     Entropic,
@@ -52,6 +52,7 @@ __all__ = [
     "EssBelow",
     "Foresight",
     "Gaussian",
+    "ImplicitReward",
     "Linear",
     "Newest",
     "OwnConfidence",
@@ -61,6 +62,7 @@ __all__ = [
     "PowerSampling",
     "Ratio",
     "Redo",
+    "Refiner",
     "Replace",
     "Revise",
     "Steady",

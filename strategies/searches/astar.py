@@ -21,11 +21,12 @@ class AStar:
     h = 1 − r, r being the verifier's value of the prefix in 0..1; a step costs max(0, h after − h before), so that g adds up
     the drops of the reward and nothing else. An expansion samples `width` steps and scores them in one call, those of the
     same text being one node; `batch` nodes are expanded at a time. It ends when `answers` finished solutions have come up as
-    the lowest, after `expansions`, or when nothing is left; where the expansions end it first, the lowest node is written to
-    its end. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the lowest nodes only.
+    the lowest, after `expansions`, or when nothing is left; where the expansions end it before anything is finished, the
+    lowest node is written to its end. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the
+    lowest nodes only.
 
-    The result has the solutions that came up, in that order, then the other finished ones, and while none has come up the lowest
-    unfinished node. Conclude with `first`.
+    The result has the solutions that came up, in that order, then the other finished ones, the lowest first, and while none has
+    come up the lowest unfinished node. Conclude with `first`.
     """
 
     policy: StepPolicy
@@ -38,21 +39,23 @@ class AStar:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
-        sizes = (self.width, self.expansions, self.answers, self.batch, 1 if self.frontier is None else self.frontier)
-        if min(sizes) < 1:
-            raise BadInput(f"{self}: width, expansions, answers, batch and frontier are 1 or more")
+        sizes = (self.width, self.expansions, self.answers, self.batch, self.max_steps)
+        if min(sizes) < 1 or (self.frontier is not None and self.frontier < 1):
+            raise BadInput(f"{self}: width, expansions, answers, batch, frontier and max_steps are 1 or more")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         heap = [_Node(0.0, 0, i, 0.0, 0.0, c) for i, c in enumerate(begin(roots, len(roots)))]
         made, spent, t = len(heap), 0, 0
-        came, ended = list[Candidate](), {n.number: n.candidate for n in heap if n.candidate.done}
+        came, ended = list[Candidate](), {n.number: n for n in heap if n.candidate.done}
         while heap and spent < self.expansions and len(came) < self.answers:
             chosen: list[_Node] = []
             while heap and len(chosen) < min(self.batch, self.expansions - spent) and len(came) < self.answers:
+                if heap[0].candidate.done and chosen:
+                    break  # it comes up if nothing lower comes of these
                 node = heapq.heappop(heap)
                 if node.candidate.done:
                     came.append(node.candidate)
-                    del ended[node.number]
+                    ended.pop(node.number, None)
                 else:
                     chosen.append(node)
             if chosen:
@@ -63,14 +66,14 @@ class AStar:
                 spent, t = spent + len(chosen), t + 1
                 for node, family in zip(chosen, families, strict=True):
                     for child in ranked(family, distinct=True):
-                        heapq.heappush(heap, node.child(child, made))
-                        if child.done:
-                            ended[made] = child
+                        heapq.heappush(heap, grown := node.child(child, made))
+                        if child.done and not child.failed:
+                            ended[made] = grown
                         made += 1
                 if self.frontier is not None and len(heap) > self.frontier:
                     heap = heapq.nsmallest(self.frontier, heap)  # sorted, and so a heap
             lowest = [heap[0].candidate] if heap and not came and not heap[0].candidate.done else []
-            if found := (*came, *ended.values(), *lowest):
+            if found := (*came, *(node.candidate for node in sorted(ended.values())), *lowest):
                 yield Candidates(found)
         if heap and not came and not ended:
             end = await complete(self.policy, Candidates((heap[0].candidate,)), run.child("end"), most=self.max_steps)

@@ -22,7 +22,8 @@ class Beam:
 
     `n` beams take one step each and are scored in one call; of the unfinished ones the n / `width` best go on, in turn, as n
     beams. Finished ones are set aside. It ends when none is unfinished or n are finished. With `distinct`, beams of the same
-    text count once; the published default is False.
+    text count once; the published default is False. The published code writes beams to their end in the last step that it
+    allows; here `max_steps` leaves them unfinished.
     """
 
     policy: StepPolicy
@@ -42,7 +43,7 @@ class Beam:
             finished += [c for c in beams if c.done]
             live = ranked((c for c in beams if not c.done), distinct=self.distinct)
             yield Candidates((*finished, *live))
-            if not live or len(finished) >= self.n:
+            if not live or sum(not c.failed for c in finished) >= self.n:
                 return
             beams = Candidates(tuple(live[: max(1, self.n // self.width)])).repeat(self.n)
 
@@ -118,7 +119,8 @@ class StochasticBeam:
             pool: dict[object, tuple[Candidate, tuple[float, ...]]] = {c.text: (c, m) for c, m in beams if c.done}
             for (parent, merits), children in zip(live, pools, strict=True):
                 for child in children:
-                    grown = (*merits, self._merit(parent, child))
+                    wrote = len(child.steps) > len(parent.steps) or not merits
+                    grown = (*merits, self._merit(parent, child)) if wrote else merits
                     pool.setdefault(child.text, (_rated(child, grown), grown))
             if not pool:
                 return
@@ -130,7 +132,11 @@ class StochasticBeam:
     def _merit(self, parent: Candidate, child: Candidate) -> float:
         """log of c^r p^(1−r) for the steps that are new."""
         c = of_last_step(child.score) / self.scale if child.score is not None else math.nan
-        if not 0 < c <= 1:  # also nan
+        if c > 1:
+            raise BadInput(
+                f"StochasticBeam: a score of {c * self.scale:g} is above scale={self.scale:g}; what is the highest?"
+            )
+        if not c > 0:  # also nan
             return -math.inf
         new = child.steps[len(parent.steps) :]
         known, tokens = [s.logprob for s in new if s.logprob is not None], sum(s.tokens for s in new)

@@ -103,11 +103,8 @@ class Tilted:
             drafts = judged.items[i * self.width : (i + 1) * self.width]
             logs = np.array([self.potential(d) if moved(before, d) else -math.inf for d in drafts])
             at = int(run.child("take", i).rng().choice(self.width, p=softmax(logs)))
-            gain = Candidates(drafts).reweight(logs).log_evidence - logs[at]
-            taken.append(_heavier(drafts[at], gain))
+            gain = 0.0
+            if math.isfinite(logs[at]):  # else none has a chance
+                gain = Candidates(drafts).reweight(logs).log_evidence - float(logs[at])
+            taken.append(replace(drafts[at], log_weight=drafts[at].log_weight + gain))
         return taken
-
-
-def _heavier(candidate: Candidate, gain: float) -> Candidate:
-    weight = candidate.log_weight + (gain if math.isfinite(gain) else 0.0)
-    return Candidates((candidate,)).reweight([weight])[0]

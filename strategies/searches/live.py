@@ -47,11 +47,13 @@ async def advance(policy: StepPolicy, verifier: Verifier, candidates: Candidates
 async def branch(
     policy: StepPolicy, verifier: Verifier, parents: Sequence[Candidate], counts: Sequence[int], run: Run
 ) -> list[list[Candidate]]:
-    """counts[i] children of each parent, extended in one call and scored in one; those that wrote nothing are left out."""
+    """counts[i] children of each parent, extended in one call and scored in one; those that wrote nothing are left out, and
+    those that failed where a sibling did not."""
     copies = tuple(parent for parent, count in zip(parents, counts, strict=True) for _ in range(count))
     grown: Iterator[Candidate] = iter(await advance(policy, verifier, Candidates(copies), run))
     families = [list(islice(grown, count)) for count in counts]
-    return [[c for c in some if moved(parent, c)] for parent, some in zip(parents, families, strict=True)]
+    written = [[c for c in some if moved(parent, c)] for parent, some in zip(parents, families, strict=True)]
+    return [[c for c in some if not c.failed] or some for some in written]
 
 
 def moved(before: Candidate, after: Candidate) -> bool:
@@ -75,8 +77,9 @@ def value(candidate: Candidate) -> float:
 
 
 def ranked(candidates: Iterable[Candidate], *, distinct: bool = False) -> list[Candidate]:
-    """By score, the highest first, ties in their order; with `distinct`, of those with the same text only the first."""
-    order = sorted(candidates, key=value, reverse=True)
+    """By score, the highest first, those that failed last, ties in their order; with `distinct`, of those with the same text
+    only the first."""
+    order = sorted(candidates, key=lambda c: (value(c), not c.failed), reverse=True)
     if not distinct:
         return order
     first: dict[object, Candidate] = {}

@@ -54,7 +54,7 @@ class MCTS:
                 for node in path if child is None else (*path, path[-1].grown(child)):
                     node.visits += 1
                     node.total += max(0.0, value(end))
-                if end.done:
+                if end.done and not end.failed:
                     found.setdefault(end.text, end)
                 elif partial is None or value(end) > value(partial):
                     partial = end

@@ -44,8 +44,9 @@ class ParticleFilter:
     to a candidate's `log_weight`; ratio weights keep it.
 
     Finished particles keep their weight and compete (`absorbing`); else they are set aside and the live ones are drawn among
-    themselves. With `look_ahead`, particles are drawn also for the potential of one trial step each, which is then thrown away
-    (look-ahead modulation, as an auxiliary particle filter; Pitt & Shephard, 1999): twice the calls.
+    themselves. With `look_ahead`, particles are drawn also for the potential of one trial step each, which is then thrown
+    away (look-ahead modulation, as an auxiliary particle filter; Pitt & Shephard, 1999; we found no formula of the paper's):
+    twice the calls. Ratio weights take that potential back afterwards, replaced ones forget it.
 
     A particle that could not be scored has weight zero; where all have, they are equal. Conclude with `best` (the paper's
     argmax), `Drawn()` (a sample) or `posterior` (a vote by weight).
@@ -75,7 +76,7 @@ class ParticleFilter:
             here = run.child("step", t)
             particles, potentials = self.weighed(await advance(self.policy, self.verifier, particles, here), potentials)
             yield particles
-            if particles.all_done:
+            if particles.all_done or t + 1 == self.max_steps:
                 return
             if (drawn := await self.draw(particles, potentials, t, here)) is not None:
                 kept, logs = drawn
@@ -189,17 +190,19 @@ class ParticleGibbs:
     async def _ancestor(
         self, particles: Candidates, potentials: FloatArray, reference: Sequence[Candidate], t: int, run: Run
     ) -> int:
-        """Which particle the rest of the reference goes on from, by W · p(rest | particle) · G(joined) / G(particle)."""
-        if self.ancestors is None or t >= len(reference) - 1:
+        """Which particle the rest of the reference goes on from, by W · p(rest | particle) · G(joined) / G(particle); its own,
+        where there is no rest or its own chance cannot be told."""
+        if self.ancestors is None or t >= len(reference) - 1 or reference[t].done:
             return 0
         rest, end = reference[-1].steps[len(reference[t].steps) :], reference[-1]
         able = [i for i, c in enumerate(particles) if not c.done]
         joined = [particles[i].extend(*rest, done=end.done) for i in able]
         read = await self.ancestors.read([particles[i] for i in able], joined, run.child("read"))
         judged = await score(self.filter.verifier, Candidates(tuple(joined)), run.child("judge"))
-        gain = self.filter.potentials(judged) - potentials[able]
-        chances = softmax(particles.log_weights[able] + np.array(read, dtype=np.float64) + gain)
-        return able[int(run.rng().choice(len(able), p=chances))]
+        with np.errstate(invalid="ignore"):  # where a potential is zero
+            gain = self.filter.potentials(judged) - potentials[able]
+            logs = particles.log_weights[able] + np.array(read, dtype=np.float64) + gain
+        return able[int(run.rng().choice(len(able), p=softmax(logs)))] if np.isfinite(logs[0]) else 0
 
 
 def _trail(k: int, history: Sequence[Candidates], parents: Sequence[IntArray]) -> list[Candidate]:
@@ -248,7 +251,8 @@ def twisted(
 ) -> ParticleFilter:
     """Twisted sequential Monte Carlo (Feng et al., 2025, arXiv 2410.01920): proper weights by ψ / ψ before, ψ = √V of `value`.
 
-    V estimates the chance that a prefix ends well. Resampling is systematic, where the effective sample size falls below half.
+    V estimates the chance that a prefix ends well. Resampling is systematic, and only where the effective sample size falls
+    below half; the paper draws anew at every step.
     Conclude with `posterior`, as the paper does.
     """
     return ParticleFilter(

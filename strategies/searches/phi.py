@@ -28,14 +28,15 @@ class PhiDecoding:
     Each step, `beams` beams sample `rollouts` steps each. *In-width pruning* keeps those whose mean log-probability is above
     the mean minus `sigma` deviations (and at least `beams`, refilled by softmax(log-probability / `sharpness`)). *Foresight*
     writes each kept one to its end once; F is the mean log-probability of what it wrote, its advantage F less that of the
-    beam it came from. Those with an advantage above 0 are drawn, `beams` without replacement, by ½ softmax(advantage /
-    `sharpness`) + ½ softmax(share of its cluster), clusters being those of the foresights' words (TF-IDF, k-means,
-    `clusters`); where fewer than `beams` have one, all by softmax(advantage / `sharpness`). *In-depth pruning* ends the
-    foresight, not before `least` steps nor after `most`, when more than `agreement` of the foresights are in one cluster or
-    all candidate steps are the same; then the beams are written to their end.
+    beam it came from. Those with an advantage above 0 (at the first step all, their advantage being F) are drawn, `beams`
+    without replacement, by ½ softmax(advantage / `sharpness`) + ½ softmax(share of its cluster), clusters being those of the
+    words of all foresights (TF-IDF, k-means, `clusters`); where fewer than `beams` have one, all by softmax(advantage /
+    `sharpness`). *In-depth pruning* ends the foresight, not before `least` steps nor after `most`, when more than `agreement`
+    of the foresights are in one cluster or all candidate steps are the same; then the beams are written to their end. A
+    finished beam stays a candidate as it is, with an advantage of 0.
 
-    The result has the finished beams, drawn-weight as `log_weight`. The published last draw takes an index from one list into
-    another and softmaxes unshifted; neither is done here. Conclude with `Drawn()` or `posterior`.
+    The result has the finished beams, F / `sharpness` of their last foresight as `log_weight`. The last draw is by these, without
+    clusters; the published one takes an index from one cluster into another. Conclude with `Drawn()` or `posterior`.
     """
 
     policy: StepPolicy
@@ -89,10 +90,10 @@ class PhiDecoding:
 
     def _width(self, steps: Sequence[Candidate], rng: np.random.Generator) -> list[int]:
         """In-width pruning: the steps that are not much less probable than the others."""
-        sure = np.array([-uncertainty(c.steps[-1]) if c.steps else -math.inf for c in steps])
+        sure = np.array([-uncertainty(c.steps[-1]) if c.steps and not c.failed else -math.inf for c in steps])
         sure = np.where(np.isnan(sure), -np.inf, sure)
         known = sure[np.isfinite(sure)]
-        bar = known.mean() - self.sigma * known.std() if len(known) else -math.inf
+        bar = known.mean() - self.sigma * known.std() - 1e-12 if len(known) else -math.inf
         kept = [i for i, s in enumerate(sure) if s >= bar]
         rest = [i for i in range(len(steps)) if i not in set(kept)]
         missing = min(self.beams - len(kept), len(rest))
@@ -113,7 +114,9 @@ class PhiDecoding:
 
 
 def _sureness(before: Candidate, after: Candidate) -> float:
-    """The mean log-probability of what was written after a step; of the step itself where nothing was."""
+    """The mean log-probability of what was written after a step; of the step itself where nothing was. nan where it failed."""
+    if after.failed:
+        return math.nan
     new = after.steps[len(before.steps) :] or after.steps[-1:]
     return -uncertainty(*new)
 

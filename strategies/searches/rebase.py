@@ -45,7 +45,7 @@ class REBASE:
             parents, counts = [node for node, _ in wide], [count for _, count in wide]
             families = await branch(self.policy, self.verifier, parents, counts, run.child("step", t))
             grown = [c for family in families for c in family]
-            judged = [c for c in grown if value(c) > -math.inf] or grown
+            judged = [c for c in grown if value(c) > -math.inf] or [c for c in grown if not c.failed] or grown
             finished += [c for c in judged if c.done]
             nodes = [c for c in judged if not c.done]
             if found := (*finished, *nodes):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import Candidate, Candidates
+from reasonweave.orchestrator.types import Candidate, Candidates, Score
+from reasonweave.strategies.policies.reading import Reader
 from reasonweave.strategies.searches.live import advance, begin, extend_live, ranked, score
 
 
@@ -50,6 +51,24 @@ class TreeBoN:
         if self.final is not None:
             nodes = begin(nodes, len(nodes))
         yield await score(self.final or self.verifier, nodes, run.child("final"))
+
+
+@dataclass(frozen=True)
+class ImplicitReward:
+    """What a tuned model prefers: (log p of the text under `tuned` − log p under `base`) per token, the reward that
+    preference tuning leaves in a model (Rafailov et al., 2023). TreeBoN scores its layers by it.
+
+    Two readings of each text, past the prefix cache. nan where one of the two cannot tell.
+    """
+
+    tuned: Reader
+    base: Reader
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        empty = [Candidate(c.problem) for c in candidates]
+        tuned = await self.tuned.read(empty, candidates, run.child("tuned"))
+        base = await self.base.read(empty, candidates, run.child("base"))
+        return [Score((t - b) / max(1, c.tokens)) for t, b, c in zip(tuned, base, candidates, strict=True)]
 
 
 def _branched(kept: list[Candidate], n: int) -> Candidates:

@@ -86,7 +86,7 @@ class DepthFirst:
             node = stack.pop()
             (family,) = await branch(self.policy, self.judge, [node], [self.samples], run.child("step", t))
             good = [c for c in ranked(family, distinct=True) if value(c) >= self.bar]
-            finished += [c for c in good if c.done]
+            finished += [c for c in good if c.done and not c.failed]
             stack += [c for c in reversed(good) if not c.done]
-            if found := tuple(finished) or tuple(stack[-1:]):
+            if found := tuple(finished) or tuple(stack[-1:]) or tuple(family):
                 yield Candidates(found)

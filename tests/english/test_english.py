@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import modest
 
 from reasonweave.orchestrator import Budget, Candidate, Context, Model, Run, Sampling, Usage, asolve
 from reasonweave.orchestrator._sync import wait
@@ -54,9 +55,9 @@ def roles(served: RoleSpec) -> Iterator[dict[str, Model]]:
 
 def made(workflow: Workflow, roles: dict[str, Model]) -> Strategy:
     """The workflow with this model in each role; as a judge where a verifier is asked for."""
-    fewer = {"n": min(3, workflow.options.get("n", 1)), "width": 2, "max_tokens": CEILING, "gamma": 2}
-    options = {name: value for name, value in fewer.items() if isinstance(workflow.options.get(name), int)}
-    return workflow.make(**fill(workflow, roles), **options)
+    return workflow.make(
+        **fill(workflow, roles), **modest(workflow, n=2, max_tokens=CEILING, max_steps=6, expansions=6)
+    )
 
 
 @pytest.mark.parametrize("name", names("workflow"))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import modest
 
 from reasonweave.orchestrator import (
     BadInput,
@@ -263,7 +264,7 @@ def test_presets_on_real_models_keep_budgets_and_answer_wherever_one_token_was_a
     name: str, prm: EmbeddedRewardModel, large: EmbeddedModel
 ) -> None:
     workflow = Workflow.named(name)
-    flow = workflow.make(**fill(workflow, {"small": large, "large": large, "prm": prm}))
+    flow = workflow.make(**fill(workflow, {"small": large, "large": large, "prm": prm}), **modest(workflow))
     problem = Problem(CHAINS[7].text)
     check_strategy(flow, problem)
     forced = large.count(Context(problem.messages, ForceAnswer(large).cue)) + 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import modest
 
 from reasonweave.orchestrator import (
     BadInput,
@@ -180,10 +181,8 @@ def test_every_workflow_runs_on_every_backend(
 ) -> None:
     workflow = Workflow.named(name)
     parts = fill(workflow, request.getfixturevalue(backend))
-    fewer = {"n": 4, "width": 3} if "n" not in workflow.options or workflow.options["n"] > 1 else {"width": 3}
-    options = {option: value for option, value in fewer.items() if option in workflow.options}
-    for problem in PROBLEMS[:3]:
-        result = wait(asolve(problem, workflow.make(**parts, **options), budget=budget, seed=5))
+    for problem in PROBLEMS[: 3 if budget is None else 1]:
+        result = wait(asolve(problem, workflow.make(**parts, **modest(workflow)), budget=budget, seed=5))
         assert result.errors == ()
         assert result.answer is not None
         assert budget is None or budget.tokens is None or result.tokens <= budget.tokens
