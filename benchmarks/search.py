@@ -116,7 +116,7 @@ def searches(small: Model, rewards: RewardModel) -> dict[str, tuple[str, Build]]
             lambda n: StochasticBeam(steps, prm, max(1, n // 4), min(4, n)) if n >= 2 else None,
         ),
         "rebase": ("weighted", lambda n: REBASE(Guard(Sample(small, temperature=1.0)), prm, n)),
-        "astar": ("first", lambda n: AStar(steps, prm, n, 64)),
+        "astar": ("first", lambda n: AStar(steps, prm, n, 64) if n <= 16 else None),
         "tree-bon": ("argmax", lambda n: TreeBoN(steps, prm, n, min(4, n))),
         "mcts": ("argmax", lambda n: MCTS(steps, prm, n)),
         "ab-mcts": ("argmax", lambda n: AdaptiveBranching({"small": Redo(Sample(small))}, prm, n)),

@@ -62,12 +62,13 @@ class Counted:
 
 
 def snapshots(search: Strategy, roots: Candidates | None = None, *, seed: int = 1) -> list[Candidates]:
-    """All that a search yields."""
+    """What a search yields once its verifier has spoken; all that it yields, where it has none."""
 
     async def collect() -> list[Candidates]:
         return [found async for found in search.search(roots or Candidates.of(PROBLEM), Run(seed))]
 
-    return asyncio.run(collect())
+    found = asyncio.run(collect())
+    return [s for s in found if all(c.score or c.failed or not c.steps for c in s)] or found
 
 
 def texts(candidates: Candidates) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,16 +12,16 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.searches.live import begin, score, value
+from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray
+from reasonweave.strategies.searches.live import begin, score, unjudged, value
 from reasonweave.strategies.searches.refiners import Refiner
 
 
 class Posterior(Protocol):
-    """What scores say of the mean score to come: a draw from the posterior after `n` of them, given their sum and sum of
-    squares."""
+    """What scores say of the mean score to come. Each row of `told`, shape (k, 3), has how many scores there were, their sum
+    and the sum of their squares; one draw from the posterior for each row comes back, shape (k,)."""
 
-    def draw(self, n: int, total: float, squares: float, rng: np.random.Generator) -> float: ...
+    def draw(self, told: FloatArray, rng: np.random.Generator) -> FloatArray: ...
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,13 @@ class Gaussian:
     nu: float = 1.0
     tau2: float = 0.1
 
-    def draw(self, n: int, total: float, squares: float, rng: np.random.Generator) -> float:
-        kappa, nu = self.kappa + n, self.nu + n
-        mean = (self.kappa * self.mean + total) / kappa
-        spread = self.nu * self.tau2
-        if n:
-            x = total / n
-            spread += max(0.0, squares - n * x * x) + n * self.kappa * (self.mean - x) ** 2 / kappa
-        return float(rng.normal(mean, math.sqrt(spread / rng.chisquare(nu) / kappa)))
+    def draw(self, told: FloatArray, rng: np.random.Generator) -> FloatArray:
+        n, total, squares = told.T
+        kappa, nu, x = self.kappa + n, self.nu + n, total / np.maximum(n, 1)
+        within = np.maximum(0.0, squares - n * x * x)
+        spread = self.nu * self.tau2 + within + n * self.kappa * (self.mean - x) ** 2 / kappa
+        deviation = np.sqrt(spread / rng.chisquare(nu) / kappa)
+        return np.asarray(rng.normal((self.kappa * self.mean + total) / kappa, deviation))
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class Beta:
     a: float = 0.5
     b: float = 0.5
 
-    def draw(self, n: int, total: float, squares: float, rng: np.random.Generator) -> float:
-        return float(rng.beta(self.a + min(max(total, 0.0), n), self.b + min(max(n - total, 0.0), n)))
+    def draw(self, told: FloatArray, rng: np.random.Generator) -> FloatArray:
+        n, total, _ = told.T
+        return np.asarray(rng.beta(self.a + np.clip(total, 0, n), self.b + np.clip(n - total, 0, n)))
 
 
 @dataclass(frozen=True)
@@ -83,82 +83,88 @@ class AdaptiveBranching:
         root = _Node(begin(roots.fresh(), 1)[0])
         for given in begin(roots, len(roots)):  # answers that are there already are the first children
             if given.steps:
-                root.children.append(_Node(given))
-        tellers = {name: _Scores() for name in self.actions}
+                root.grow(given)
+        tellers = np.zeros((len(self.actions), 3))
         answers: list[Candidate] = []
         while len(answers) < self.n:
             here = run.child("round", len(answers))
             rng = here.rng()
             trials = [self._choose(root, tellers, rng) for _ in range(min(self.batch, self.n - len(answers)))]
             made = await self._made(trials, here)
+            if unjudged(made):
+                yield Candidates((*answers, *made))
+            made = list(await score(self.verifier, Candidates(tuple(made)), here))
             for trial, candidate in zip(trials, made, strict=True):
-                trial.tell(0.0, -1)
-                trial.tell(max(0.0, value(candidate)), 1)
-                child = _Node(candidate)
-                child.own.add(max(0.0, value(candidate)), 1)
-                trial.path[-1].children.append(child)
+                reward = max(0.0, value(candidate))
+                trial.tell(tellers, 0.0, -1)
+                trial.tell(tellers, reward, 1)
+                parent = trial.path[-1]
+                at = parent.grow(candidate).at
+                parent.children[at] += _row(reward)
             answers += made
             yield Candidates(tuple(answers))
 
-    def _choose(self, root: _Node, tellers: Mapping[str, _Scores], rng: np.random.Generator) -> _Trial:
+    def _choose(self, root: _Node, tellers: FloatArray, rng: np.random.Generator) -> _Trial:
         """Where the next answer is made and how; from now on it counts as a score of 0."""
-
-        def draw(scores: _Scores) -> float:
-            return self.posterior.draw(scores.n, scores.total, scores.squares, rng)
-
         path = [root]
-        while path[-1].children and draw(path[-1].go_on) > draw(path[-1].new):
-            path.append(max(path[-1].children, key=lambda child: draw(child.own)))
-        action = max(tellers, key=lambda name: draw(tellers[name])) if len(tellers) > 1 else next(iter(tellers))
-        trial = _Trial(path, action, tellers[action])
-        trial.tell(0.0, 1)
+        while path[-1].below:
+            new, go_on = self.posterior.draw(path[-1].sides, rng)
+            if new >= go_on:
+                break
+            drawn = self.posterior.draw(path[-1].children[: len(path[-1].below)], rng)
+            path.append(path[-1].below[int(drawn.argmax())])
+        action = int(self.posterior.draw(tellers, rng).argmax()) if len(tellers) > 1 else 0
+        trial = _Trial(path, action)
+        trial.tell(tellers, 0.0, 1)
         return trial
 
     async def _made(self, trials: Sequence[_Trial], run: Run) -> list[Candidate]:
-        """The answers of a batch: one call for each action, and one to the verifier."""
+        """The answers of a batch: one call for each action."""
         made: list[Candidate] = [trial.path[-1].candidate for trial in trials]
-        for name, action in self.actions.items():
-            mine = [i for i, trial in enumerate(trials) if trial.action == name]
+        for k, (name, action) in enumerate(self.actions.items()):
+            mine = [i for i, trial in enumerate(trials) if trial.action == k]
             if mine:
                 refined = await action.refine([trials[i].path[-1].candidate for i in mine], run.child(name))
                 for i, candidate in zip(mine, refined, strict=True):
                     made[i] = candidate
-        return list(await score(self.verifier, Candidates(tuple(made)), run))
+        return made
 
 
-@dataclass(slots=True)
-class _Scores:
-    """How many scores were told, their sum and the sum of their squares."""
-
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    def add(self, score: float, times: int) -> None:
-        self.n += times
-        self.total += times * score
-        self.squares += times * score * score
+def _row(score: float, times: int = 1) -> FloatArray:
+    """What a score adds to a row of `Posterior.draw`."""
+    return np.array([times, times * score, times * score * score])
 
 
 @dataclass(slots=True, eq=False)
 class _Node:
+    """An answer, and what was told of it: `sides` has a row for "a new child here" and one for "go on from those", `children`
+    one for each child, with room for more."""
+
     candidate: Candidate
-    children: list[_Node] = field(default_factory=list)
-    own: _Scores = field(default_factory=_Scores)
-    new: _Scores = field(default_factory=_Scores)
-    go_on: _Scores = field(default_factory=_Scores)
+    at: int = 0
+    """Which child of its parent it is."""
+    below: list[_Node] = field(default_factory=list)
+    sides: FloatArray = field(default_factory=lambda: np.zeros((2, 3)))
+    children: FloatArray = field(default_factory=lambda: np.zeros((2, 3)))
+
+    def grow(self, candidate: Candidate) -> _Node:
+        child = _Node(candidate, len(self.below))
+        self.below.append(child)
+        if len(self.below) > len(self.children):
+            self.children = np.concatenate([self.children, np.zeros_like(self.children)])
+        return child
 
 
 @dataclass(slots=True)
 class _Trial:
     path: list[_Node]
-    action: str
-    teller: _Scores
+    action: int
 
-    def tell(self, score: float, times: int) -> None:
+    def tell(self, tellers: FloatArray, score: float, times: int) -> None:
         """Add a score (or take it back) wherever this trial's score belongs."""
-        self.teller.add(score, times)
-        self.path[-1].new.add(score, times)
-        for parent, child in zip(self.path, self.path[1:], strict=False):
-            child.own.add(score, times)
-            parent.go_on.add(score, times)
+        row = _row(score, times)
+        tellers[self.action] += row
+        self.path[-1].sides[0] += row
+        for parent, child in itertools.pairwise(self.path):
+            parent.children[child.at] += row
+            parent.sides[1] += row

@@ -6,12 +6,13 @@ import heapq
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import chain
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.searches.live import begin, branch, complete, ranked, score, value
+from reasonweave.strategies.searches.live import begin, complete, judge, ranked, score, sprout, unjudged, value
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ class AStar:
                     chosen.append(node)
             if chosen:
                 parents = [node.candidate for node in chosen]
-                families = await branch(
-                    self.policy, self.verifier, parents, [self.width] * len(parents), run.child("step", t)
-                )
+                here = run.child("step", t)
+                families = await sprout(self.policy, parents, [self.width] * len(parents), here)
+                if new := unjudged(chain.from_iterable(families)):
+                    yield Candidates((*came, *(node.candidate for node in ended.values()), *new))
+                families = await judge(self.verifier, families, here)
                 spent, t = spent + len(chosen), t + 1
                 for node, family in zip(chosen, families, strict=True):
                     for child in ranked(family, distinct=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, Score, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
-from reasonweave.strategies.searches.live import advance, begin, branch, ranked, value
+from reasonweave.strategies.searches.live import begin, extend_live, judge, ranked, score, sprout, unjudged, value
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class Beam:
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         beams, finished = begin(roots, self.n), list[Candidate]()
         for t in range(self.max_steps):
-            beams = await advance(self.policy, self.verifier, beams, run.child("step", t))
+            here = run.child("step", t)
+            beams = await extend_live(self.policy, beams, here)
+            if unjudged(beams):
+                yield Candidates((*finished, *beams))
+            beams = await score(self.verifier, beams, here)
             finished += [c for c in beams if c.done]
             live = ranked((c for c in beams if not c.done), distinct=self.distinct)
             yield Candidates((*finished, *live))
@@ -75,9 +80,11 @@ class DVTS:
             live = [i for i, tree in enumerate(trees) if not tree.done]
             if not live:
                 return
-            grown = await branch(
-                self.policy, self.verifier, [trees[i] for i in live], [self.width] * len(live), run.child("step", t)
-            )
+            here = run.child("step", t)
+            grown = await sprout(self.policy, [trees[i] for i in live], [self.width] * len(live), here)
+            if ended := unjudged(chain.from_iterable(grown)):
+                yield Candidates((*chain.from_iterable(last), *ended))
+            grown = await judge(self.verifier, grown, here)
             for i, family in zip(live, grown, strict=True):
                 if family:
                     trees[i], last[i] = max(family, key=value), family
@@ -115,7 +122,10 @@ class StochasticBeam:
         for t in range(self.max_steps):
             here = run.child("step", t)
             live = [(c, merits) for c, merits in beams if not c.done]
-            pools = await branch(self.policy, self.verifier, [c for c, _ in live], [self.samples] * len(live), here)
+            pools = await sprout(self.policy, [c for c, _ in live], [self.samples] * len(live), here)
+            if ended := unjudged(chain.from_iterable(pools)):
+                yield Candidates((*(c for c, _ in beams), *ended))
+            pools = await judge(self.verifier, pools, here)
             pool: dict[object, tuple[Candidate, tuple[float, ...]]] = {c.text: (c, m) for c, m in beams if c.done}
             for (parent, merits), children in zip(live, pools, strict=True):
                 for child in children:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -44,16 +44,27 @@ async def advance(policy: StepPolicy, verifier: Verifier, candidates: Candidates
     return await score(verifier, await extend_live(policy, candidates, run), run)
 
 
-async def branch(
-    policy: StepPolicy, verifier: Verifier, parents: Sequence[Candidate], counts: Sequence[int], run: Run
+async def sprout(
+    policy: StepPolicy, parents: Sequence[Candidate], counts: Sequence[int], run: Run
 ) -> list[list[Candidate]]:
-    """counts[i] children of each parent, extended in one call and scored in one; those that wrote nothing are left out, and
-    those that failed where a sibling did not."""
+    """counts[i] children of each parent, in one call; those that wrote nothing are left out, and those that failed where a
+    sibling did not."""
     copies = tuple(parent for parent, count in zip(parents, counts, strict=True) for _ in range(count))
-    grown: Iterator[Candidate] = iter(await advance(policy, verifier, Candidates(copies), run))
+    grown = iter(await extend_live(policy, Candidates(copies), run))
     families = [list(islice(grown, count)) for count in counts]
     written = [[c for c in some if moved(parent, c)] for parent, some in zip(parents, families, strict=True)]
     return [[c for c in some if not c.failed] or some for some in written]
+
+
+async def judge(verifier: Verifier, families: Sequence[Sequence[Candidate]], run: Run) -> list[list[Candidate]]:
+    """The same families with their scores, in one call."""
+    scored = iter(await score(verifier, Candidates(tuple(c for family in families for c in family)), run))
+    return [list(islice(scored, len(family))) for family in families]
+
+
+def unjudged(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Those that are finished and not scored yet: worth a snapshot, should there be nothing left to score them with."""
+    return tuple(c for c in candidates if c.done and c.score is None and not c.failed)
 
 
 def moved(before: Candidate, after: Candidate) -> bool:

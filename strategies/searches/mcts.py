@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.searches.live import begin, complete, extend_live, moved, score, value
+from reasonweave.strategies.searches.live import begin, complete, extend_live, moved, score, unjudged, value
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,17 @@ class MCTS:
         begun = 0
         while begun < self.n:
             paths = self._paths(root, min(self.batch, self.n - begun))
-            made = await self._simulated([path[-1] for path in paths], run.child("simulation", begun))
+            here = run.child("simulation", begun)
             begun += len(paths)
-            for path, (child, end) in zip(paths, made, strict=True):
+            starts = Candidates(tuple(path[-1].candidate for path in paths))
+            grown = await extend_live(self.policy, starts, here)
+            ends = await complete(self.policy, grown, here, most=self.max_steps) if self.rollout else grown
+            if late := unjudged(ends):
+                yield Candidates((*found.values(), *late))
+            ends = await score(self.verifier, ends, here)
+            for path, before, after, end in zip(paths, starts, grown, ends, strict=True):
+                new = end if after.done or not self.rollout else after
+                child = new if not before.done and moved(before, new) else None
                 for node in path:
                     node.pending -= 1
                 for node in path if child is None else (*path, path[-1].grown(child)):
@@ -75,18 +83,6 @@ class MCTS:
                 each.pending += 1
             paths.append(path)
         return paths
-
-    async def _simulated(self, nodes: Sequence[_Node], run: Run) -> list[tuple[Candidate | None, Candidate]]:
-        """For each node, the child that was sampled (None where nothing was), and what was scored."""
-        starts = Candidates(tuple(node.candidate for node in nodes))
-        grown = await extend_live(self.policy, starts, run)
-        ends = await complete(self.policy, grown, run, most=self.max_steps) if self.rollout else grown
-        ends = await score(self.verifier, ends, run)
-        children = [end if new.done or not self.rollout else new for new, end in zip(grown, ends, strict=True)]
-        return [
-            (child if not old.done and moved(old, child) else None, end)
-            for old, child, end in zip(starts, children, ends, strict=True)
-        ]
 
 
 @dataclass(slots=True, eq=False)

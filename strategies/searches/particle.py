@@ -12,7 +12,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, IntArray, shown, softmax
 from reasonweave.strategies.policies.reading import Reader
-from reasonweave.strategies.searches.live import advance, begin, extend_live, score
+from reasonweave.strategies.searches.live import advance, begin, extend_live, score, unjudged
 from reasonweave.strategies.searches.resampling import Resampler, multinomial, systematic
 from reasonweave.strategies.searches.weighing import (
     EssBelow,
@@ -74,7 +74,10 @@ class ParticleFilter:
         particles, potentials = begin(roots, self.n), np.zeros(self.n)
         for t in range(self.max_steps):
             here = run.child("step", t)
-            particles, potentials = self.weighed(await advance(self.policy, self.verifier, particles, here), potentials)
+            particles = await extend_live(self.policy, particles, here)
+            if unjudged(particles):
+                yield particles
+            particles, potentials = self.weighed(await score(self.verifier, particles, here), potentials)
             yield particles
             if particles.all_done or t + 1 == self.max_steps:
                 return
@@ -169,6 +172,8 @@ class ParticleGibbs:
             if reference:
                 kept = replace(reference[min(t, len(reference) - 1)], log_weight=particles[0].log_weight)
                 others = Candidates((kept, *others))
+            if unjudged(others):
+                yield others
             particles, potentials = smc.weighed(await score(smc.verifier, others, here), potentials)
             history.append(particles)
             yield particles

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
-from reasonweave.strategies.searches.live import begin, branch, value
+from reasonweave.strategies.searches.live import begin, judge, sprout, unjudged, value
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ class REBASE:
             counts = shares([value(c) if c.score else 1.0 for c in nodes], remaining, self.temperature)
             wide = [(node, count) for node, count in zip(nodes, counts, strict=True) if count]
             parents, counts = [node for node, _ in wide], [count for _, count in wide]
-            families = await branch(self.policy, self.verifier, parents, counts, run.child("step", t))
+            here = run.child("step", t)
+            families = await sprout(self.policy, parents, counts, here)
+            if ended := unjudged(chain.from_iterable(families)):
+                yield Candidates((*finished, *nodes, *ended))
+            families = await judge(self.verifier, families, here)
             grown = [c for family in families for c in family]
             judged = [c for c in grown if value(c) > -math.inf] or [c for c in grown if not c.failed] or grown
             finished += [c for c in judged if c.done]

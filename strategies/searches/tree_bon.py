@@ -10,7 +10,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, Score
 from reasonweave.strategies.policies.reading import Reader
-from reasonweave.strategies.searches.live import advance, begin, extend_live, ranked, score
+from reasonweave.strategies.searches.live import begin, extend_live, ranked, score, unjudged
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ class TreeBoN:
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         nodes = begin(roots, self.n)
         for layer in range(min(self.layers, self.max_steps)):
-            nodes = await advance(self.policy, self.verifier, nodes, run.child("layer", layer))
+            here = run.child("layer", layer)
+            nodes = await extend_live(self.policy, nodes, here)
+            if unjudged(nodes):
+                yield nodes
+            nodes = await score(self.verifier, nodes, here)
             yield nodes
             if nodes.all_done:
                 break

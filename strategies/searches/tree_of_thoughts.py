@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.searches.beam import without_replacement
-from reasonweave.strategies.searches.live import begin, branch, ranked, value
+from reasonweave.strategies.searches.live import begin, judge, ranked, sprout, unjudged, value
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ class TreeOfThoughts:
             if not live:
                 return
             here = run.child("step", t)
-            families = await branch(self.policy, self.judge, live, [self.samples] * len(live), here)
+            families = await sprout(self.policy, live, [self.samples] * len(live), here)
+            if ended := unjudged(chain.from_iterable(families)):
+                yield Candidates((*nodes, *ended))
+            families = await judge(self.judge, families, here)
             grown = [c for family in families for c in family]
             pool = ranked([*(c for c in nodes if c.done), *grown], distinct=True)
             nodes = pool[: self.breadth] if self.greedy else self._drawn(pool, here.child("draw").rng())
@@ -84,7 +88,11 @@ class DepthFirst:
             if not stack or len(finished) >= self.answers:
                 return
             node = stack.pop()
-            (family,) = await branch(self.policy, self.judge, [node], [self.samples], run.child("step", t))
+            here = run.child("step", t)
+            families = await sprout(self.policy, [node], [self.samples], here)
+            if ended := unjudged(families[0]):
+                yield Candidates((*finished, *ended))
+            (family,) = await judge(self.judge, families, here)
             good = [c for c in ranked(family, distinct=True) if value(c) >= self.bar]
             finished += [c for c in good if c.done and not c.failed]
             stack += [c for c in reversed(good) if not c.done]

@@ -7,10 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from dealt import PROBLEM, Counted, snapshots
 
-from reasonweave.orchestrator import BadInput, Candidate, Candidates, Completion, Problem, Request, Run, Score, Step
+from reasonweave.orchestrator import (
+    BadInput,
+    Budget,
+    Candidate,
+    Candidates,
+    Completion,
+    Problem,
+    Request,
+    Run,
+    Score,
+    Step,
+    chain,
+    solve,
+)
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward, check_strategy
 from reasonweave.strategies import (
@@ -43,6 +57,7 @@ from reasonweave.strategies import (
     Tilted,
     TreeBoN,
     TreeOfThoughts,
+    best,
     entropic,
     log_reward,
     rsd,
@@ -233,10 +248,10 @@ def test_a_redone_answer_costs_the_steps_from_the_worst_one_on() -> None:
     worst = ScriptedReward(lambda problem, steps: 0.1 if len(steps) == 3 else 0.9)
 
     class Deeper:
-        def draw(self, n: int, total: float, squares: float, rng: object) -> float:
-            return -float(n)  # "go on" has had fewer scores than "new" after the first answer, and more later
+        def draw(self, told: np.ndarray, rng: object) -> np.ndarray:
+            return -told[:, 0]  # "go on" has had fewer scores than "new" after the first answer, and more later
 
-    branching = AdaptiveBranching({"redo": Redo(Sample(model))}, ProcessReward(worst), 3, Deeper(), batch=1)  # type: ignore[arg-type]
+    branching = AdaptiveBranching({"redo": Redo(Sample(model))}, ProcessReward(worst), 3, Deeper(), batch=1)
     (*_, end) = snapshots(branching)
     refined = [r.context.prefix.count("\n\n") for call in model.calls for r in call]
     assert refined[:4] == [0, 1, 2, 3]
@@ -337,6 +352,16 @@ def test_a_search_ends_and_yields_something_usable(name: str, what: str) -> None
 def test_every_search_keeps_its_promises(name: str, problem: Problem) -> None:
     model = ScriptedModel()
     check_strategy(SMALL[name](Sample(model), ProcessReward(ScriptedReward()), model), problem)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "tilted"])  # which judges within a step
+def test_what_is_finished_is_kept_where_nothing_is_left_to_judge_it(name: str) -> None:
+    """The reward model may not be called at all: what was paid for is there, and answers."""
+    model, prm = ScriptedModel([r"\boxed{4}"]), ScriptedReward(role="prm")
+    search = SMALL[name](Sample(model), ProcessReward(prm), model)
+    result = solve(PROBLEM, chain(search, best), budget=Budget(prm=Budget(tokens=0)))
+    assert result.answer == "4"
+    assert result.usage["scripted"].completion > 0
 
 
 def two_models() -> tuple[ScriptedModel, ScriptedModel]:

@@ -421,9 +421,9 @@ class Means:
 
     asked: list[tuple[int, float]] = field(default_factory=list)
 
-    def draw(self, n: int, total: float, squares: float, rng: np.random.Generator) -> float:
-        self.asked.append((n, round(total, 9)))
-        return total / n if n else 0.5
+    def draw(self, told: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        self.asked += [(int(n), round(float(total), 9)) for n, total, _ in told]
+        return np.array([total / n if n else 0.5 for n, total, _ in told])
 
 
 @dataclass
@@ -453,14 +453,14 @@ def test_who_is_told_which_score() -> None:
     def told(k: int) -> list[tuple[int, float]]:
         return [next(asked) for _ in range(k)]
 
-    assert told(2) == [(0, 0), (1, 0.7)]  # the root: go on, new
-    assert told(2) == [(0, 0), (2, 0.8)]  # the root: go on ½ > .4
+    assert told(2) == [(1, 0.7), (0, 0)]  # the root: new, go on
+    assert told(2) == [(2, 0.8), (0, 0)]  # the root: go on ½ > .4
     assert told(2) == [(1, 0.7), (1, 0.1)]  # a, b: to a, which has no children
-    assert told(2) == [(1, 0.9), (2, 0.8)]  # the root
+    assert told(2) == [(2, 0.8), (1, 0.9)]  # the root
     assert told(2) == [(2, 1.6), (1, 0.1)]  # a has its own and ac's
-    assert told(2) == [(0, 0), (1, 0.9)]  # at a: go on, new
-    assert told(4) == [(2, 1.1), (2, 0.8), (3, 1.8), (1, 0.1)]  # ad's .2 went to a and to the root's go on
-    assert told(2) == [(0, 0), (2, 1.1)]  # at a: go on ½ < new .55
+    assert told(2) == [(1, 0.9), (0, 0)]  # at a: new, go on
+    assert told(4) == [(2, 0.8), (2, 1.1), (3, 1.8), (1, 0.1)]  # ad's .2 went to a and to the root's go on
+    assert told(2) == [(2, 1.1), (0, 0)]  # at a: new .55 > go on ½
     assert next(asked, None) is None
     assert texts(end) == ["a", "b", "ac", "ad", "ae"]
 
@@ -485,11 +485,11 @@ def test_actions_are_told_of_their_answers_in_the_whole_tree() -> None:
 def test_posteriors_after_known_scores() -> None:
     """.5, .6, .7 on treequest's prior: κ' = ν' = 4, m' = 1.8 / 4, ν'τ'² = .1 + .02 + 3 · .36 / 4 = .39."""
     rng = np.random.default_rng(0)
-    normal = [Gaussian().draw(3, 1.8, 1.1, rng) for _ in range(4000)]
+    normal = Gaussian().draw(np.tile([3, 1.8, 1.1], (4000, 1)), rng)
     assert kstest(normal, student(4, 0.45, math.sqrt(0.39 / 16)).cdf).pvalue > 1e-3
-    before = [Gaussian().draw(0, 0.0, 0.0, rng) for _ in range(4000)]
+    before = Gaussian().draw(np.zeros((4000, 3)), rng)
     assert kstest(before, student(1, 0, math.sqrt(0.1)).cdf).pvalue > 1e-3
-    shares_ = [Beta().draw(3, 1.8, 1.1, rng) for _ in range(4000)]
+    shares_ = Beta().draw(np.tile([3, 1.8, 1.1], (4000, 1)), rng)
     assert kstest(shares_, beta(2.3, 1.7).cdf).pvalue > 1e-3
 
 

@@ -176,10 +176,21 @@ class Blind(Exact):
         return await super().read(before, [replace(c, done=c.text not in self.toy.chances) for c in after], run)
 
 
-@pytest.mark.parametrize("reader", [None, Exact, Blind])
-def test_no_sweep_ends_a_solution_early(reader: type[Exact] | None) -> None:
-    gibbs = ParticleGibbs(SMC, sweeps=4, ancestors=reader and reader(TOY))
-    for found in searched(gibbs, range(60)):
+def test_a_finished_reference_keeps_its_end() -> None:
+    short = min(TOY.leaves, key=len)
+    gibbs = ParticleGibbs(SMC, ancestors=Blind(TOY))
+
+    async def swept(run: Run) -> list[Candidates]:
+        return [found async for found in gibbs._sweep(roots, [TOY.candidate(short)] * 4, [], [], run)]
+
+    roots = Candidates.of(PROBLEM)
+    for seed in range(20):
+        assert {found[0].text for found in asyncio.run(swept(Run(seed)))} == {short}
+
+
+@pytest.mark.parametrize("reader", [None, Exact(TOY)], ids=["plain", "ancestors"])
+def test_no_sweep_ends_a_solution_early(reader: Exact | None) -> None:
+    for found in searched(ParticleGibbs(SMC, sweeps=4, ancestors=reader), range(60)):
         assert {c.text for c in found} <= set(TOY.leaves)
 
 
