@@ -47,37 +47,40 @@ class AStar:
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         heap = [_Node(0.0, 0, i, 0.0, 0.0, c) for i, c in enumerate(begin(roots, len(roots)))]
         made, spent, t = len(heap), 0, 0
-        came, ended = list[Candidate](), {n.number: n for n in heap if n.candidate.done}
+        came, ended = list[Candidate](), [n for n in heap if n.candidate.done]
         while heap and spent < self.expansions and len(came) < self.answers:
             chosen: list[_Node] = []
             while heap and len(chosen) < min(self.batch, self.expansions - spent) and len(came) < self.answers:
                 if heap[0].candidate.done and chosen:
                     break  # it comes up if nothing lower comes of these
                 node = heapq.heappop(heap)
-                if node.candidate.done:
-                    came.append(node.candidate)
-                    ended.pop(node.number, None)
-                else:
+                if not node.candidate.done:
                     chosen.append(node)
+                    continue
+                came.append(node.candidate)
+                if ended and ended[0].number == node.number:  # the lowest of all is the lowest of the finished ones
+                    heapq.heappop(ended)
             if chosen:
                 parents = [node.candidate for node in chosen]
                 here = run.child("step", t)
                 families = await sprout(self.policy, parents, [self.width] * len(parents), here)
                 if new := unjudged(chain.from_iterable(families)):
-                    yield Candidates((*came, *(node.candidate for node in ended.values()), *new))
+                    yield Candidates((*came, *(node.candidate for node in ended[:1]), *new))
                 families = await judge(self.verifier, families, here)
                 spent, t = spent + len(chosen), t + 1
                 for node, family in zip(chosen, families, strict=True):
                     for child in ranked(family, distinct=True):
                         heapq.heappush(heap, grown := node.child(child, made))
                         if child.done and not child.failed:
-                            ended[made] = grown
+                            heapq.heappush(ended, grown)
                         made += 1
                 if self.frontier is not None and len(heap) > self.frontier:
                     heap = heapq.nsmallest(self.frontier, heap)  # sorted, and so a heap
-            lowest = [heap[0].candidate] if heap and not came and not heap[0].candidate.done else []
-            if found := (*came, *(node.candidate for node in sorted(ended.values())), *lowest):
+            lowest = ended[:1] or (heap[:1] if not came else [])
+            if found := (*came, *(node.candidate for node in lowest)):
                 yield Candidates(found)
+        if len(ended) > 1:
+            yield Candidates((*came, *(node.candidate for node in sorted(ended))))
         if heap and not came and not ended:
             end = await complete(self.policy, Candidates((heap[0].candidate,)), run.child("end"), most=self.max_steps)
             yield await score(self.verifier, end, run.child("end"))
