@@ -26,8 +26,8 @@ class AStar:
     lowest node is written to its end. Ties go to the deeper node, then to the earlier one. `frontier` keeps that many of the
     lowest nodes only.
 
-    The result has the solutions that came up, in that order, then the other finished ones, the lowest first, and while none has
-    come up the lowest unfinished node. Conclude with `first`.
+    The result has the solutions that came up, in that order, then the other finished ones, the lowest first; before anything is
+    finished, the lowest node. On the way there, snapshots have only the lowest of the others. Conclude with `first`.
     """
 
     policy: StepPolicy

@@ -89,15 +89,21 @@ def chi_square(sampling: PowerSampling, shares: Mapping[str, float]) -> float:
 
 # What the moves leave of the start was computed from the kernel's matrix: a noncentrality below 0.01 for 400 chains.
 @pytest.mark.parametrize(
-    ("temperature", "block", "alpha", "moves"),
-    [(None, 3, 2.5, 12), (1.0, 3, 2.5, 12), (None, 1, 2.5, 12), (2.0, 3, 0.5, 8)],
-    ids=["as published", "at temperature 1", "block by block", "flattened"],
+    ("temperature", "block", "alpha", "moves", "n"),
+    [
+        (None, 3, 2.5, 12, 400),
+        (1.0, 3, 2.5, 12, 400),
+        (None, 1, 2.5, 12, 400),
+        (2.0, 3, 0.5, 8, 400),
+        (1.0, 3, 1, 6, 1000),
+    ],
+    ids=["as published", "at temperature 1", "block by block", "flattened", "where only lengths decide"],
 )
 def test_chains_come_to_follow_the_power_of_the_model(
-    temperature: float | None, block: int, alpha: float, moves: int
+    temperature: float | None, block: int, alpha: float, moves: int, n: int
 ) -> None:
     assert math.fsum(texts().values()) == pytest.approx(1)
-    sampling = PowerSampling(Letters(), 400, alpha, block, LENGTH // block, moves, temperature=temperature)
+    sampling = PowerSampling(Letters(), n, alpha, block, LENGTH // block, moves, temperature=temperature)
     assert chi_square(sampling, limit(alpha, block)) > 1e-5
 
 
