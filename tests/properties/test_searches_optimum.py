@@ -65,7 +65,13 @@ def test_many_simulations_find_the_best_solution(toy: Toy, rollout: bool) -> Non
     # Where prefixes are scored that mislead, the way to the best is gone to only as often as the logarithm of n, so that it
     # takes a wide bound.
     mcts = MCTS(
-        even, Table(toy.rewards), n=1200, width=24, exploration=1.4 if rollout else 4.0, rollout=rollout, batch=8
+        even,
+        Table(toy.rewards),
+        n=300 if rollout else 1200,
+        width=24,
+        exploration=1.4 if rollout else 4.0,
+        rollout=rollout,
+        batch=8,
     )
     (found,) = searched(mcts, range(1))
     assert best(found).answer == optimum(toy)
