@@ -41,7 +41,7 @@ from reasonweave.strategies import (
     Sample,
     StochasticBeam,
     TreeBoN,
-    TreeOfThoughts,
+    TreeOfThought,
     entropic,
     log_reward,
     systematic,
@@ -101,7 +101,7 @@ SEARCHES: dict[str, Build] = {
     "mcts, no rollout": lambda p, v, n: MCTS(p, v, n, rollout=False),
     "ab-mcts": lambda p, v, n: AdaptiveBranching({"redo": Redo(p)}, v, n),
     "phi-decoding": lambda p, v, n: PhiDecoding(p, n // 4, 4),
-    "tree-of-thoughts": lambda p, v, n: TreeOfThoughts(p, v, 4, n // 4),
+    "tree-of-thoughts": lambda p, v, n: TreeOfThought(p, v, 4, n // 4),
     "depth-first": lambda p, v, n: DepthFirst(p, v, 4, answers=n, expansions=n),
 }
 

@@ -3,8 +3,9 @@
     python benchmarks/search.py [--limit 500] [--out runs/search] [--only beam rebase] [--sizes 4 16] [--report]
 
 Every search takes steps of lab/small at temperature 0.8 and is judged by lab/prm. Each method and size is one file in the
-folder and is not run again, so that it can be interrupted. `--report` prints what is there already: Markdown, a picture and
-the figures. Baselines are 64 whole solutions a problem, regrouped into all disjoint groups of n.
+folder and is not run again, the small sizes come first, and Ctrl-C reports what is there: all of it takes hours on two cores.
+`--report` prints what is there already: Markdown, a picture and the figures. Baselines are 64 whole solutions a problem,
+regrouped into all disjoint groups of n.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from reasonweave.strategies import (
     Steady,
     StochasticBeam,
     TreeBoN,
-    TreeOfThoughts,
+    TreeOfThought,
     best,
     entropic,
     first,
@@ -125,9 +126,10 @@ def searches(small: Model, rewards: RewardModel) -> dict[str, tuple[str, Build]]
             "majority",
             lambda n: PowerSampling(small, n, block=32, blocks=8, moves=4) if n <= 4 else None,
         ),
+        "tree-of-thoughts": ("argmax", lambda n: TreeOfThought(steps, prm, 4, max(1, n // 4)) if n >= 4 else None),
         "tree-of-thoughts, self-check": (
             "argmax",
-            lambda n: TreeOfThoughts(steps, SelfCheck(small), 4, max(1, n // 4)) if n >= 4 else None,
+            lambda n: TreeOfThought(steps, SelfCheck(small), 4, max(1, n // 4)) if n >= 4 else None,
         ),
     }
 
@@ -197,8 +199,11 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    if not args.report:
-        run(args)
+    try:
+        if not args.report:
+            run(args)
+    except KeyboardInterrupt:
+        print("interrupted: what is there so far", file=sys.stderr)
     report(args.out)
 
 
@@ -215,19 +220,19 @@ def run(args: argparse.Namespace) -> None:
     chosen = [SAMPLES, *known] if args.only is None else args.only
     if unknown := [name for name in chosen if name not in known and name != SAMPLES]:
         sys.exit(f"--only {unknown[0]!r}: one of {', '.join([SAMPLES, *known])}")
-    for name in chosen:
-        for n in args.sizes if name != SAMPLES else [SIZES[-1]]:
-            file = args.out / f"{name.replace(', ', '.').replace(' ', '-')}@{n}.json"
-            search = known[name][1](n) if name != SAMPLES else None
-            if file.exists() or (search is None and name != SAMPLES):
-                continue
-            began = time.monotonic()
-            work = ran(search, small, examples) if search is not None else sampled(small, rewards, examples)
-            found = asyncio.run(work)
-            seconds = time.monotonic() - began
-            head = {"method": name, "n": n, "end": known[name][0] if name != SAMPLES else "", "seconds": seconds}
-            file.write_text(json.dumps(head | {"problems": found}))
-            print(f"{name} {n}: {seconds:.0f} s", file=sys.stderr)
+    jobs = [(SAMPLES, SIZES[-1])] if SAMPLES in chosen else []
+    jobs += [(name, n) for n in args.sizes for name in chosen if name != SAMPLES]
+    for name, n in jobs:
+        file = args.out / f"{name.replace(', ', '.').replace(' ', '-')}@{n}.json"
+        search = known[name][1](n) if name != SAMPLES else None
+        if file.exists() or (search is None and name != SAMPLES):
+            continue
+        began = time.monotonic()
+        found = asyncio.run(ran(search, small, examples) if search is not None else sampled(small, rewards, examples))
+        seconds = time.monotonic() - began
+        head = {"method": name, "n": n, "end": known[name][0] if name != SAMPLES else "", "seconds": seconds}
+        file.write_text(json.dumps(head | {"problems": found}))
+        print(f"{name}, n = {n}: {seconds:.0f} s", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -496,20 +501,21 @@ def draw(at: dict[tuple[str, int], Point], names: Sequence[str], path: Path) -> 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(14, 6.2), dpi=110, sharey=True)
+    figure, panels = pyplot.subplots(1, 2, figsize=(15, 6.6), dpi=100, sharey=True)
+    colours, marks = pyplot.get_cmap("tab20").colors, "osD^vP*X<>"  # type: ignore[attr-defined]
     for axes, cost, words in zip(panels, ("generated", "rated"), ("generated tokens", "rated candidates"), strict=True):
         for i, name in enumerate(names):
             some = sorted(curve(at, name, cost))
-            if cost == "rated" and max(c for c, _ in some) == 0:
+            if max(c for c, _ in some) == 0:
                 continue
             base = name in BASES
             axes.plot(
                 *zip(*some, strict=True),
-                color="0.55" if base else f"C{i % 10}",
-                ls=("-", "--", ":", "-.")[i % 4] if base else "-" if i % 20 < 12 else "--",
-                marker="" if base else "osD^vP*X<>"[i % 10],
-                ms=4,
-                lw=1.4,
+                color="0.45" if base else colours[i * 7 % 20],
+                ls=("-", "--", ":", "-.")[i % 4] if base else "-",
+                marker="" if base else marks[i % 10],
+                ms=5,
+                lw=1.3 if base else 1.5,
                 label=name,
             )
         axes.set_xscale("log")
@@ -519,7 +525,8 @@ def draw(at: dict[tuple[str, int], Point], names: Sequence[str], path: Path) -> 
     panels[0].set_ylabel("accuracy")
     size = len(next(iter(at.values())).correct)
     panels[0].set_title(f"Searches by lab/small with lab/prm, {size:,} lab problems, n = 1 … 64", loc="left")
-    panels[1].legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[1].legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path)
 

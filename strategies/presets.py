@@ -33,7 +33,7 @@ from reasonweave.strategies.searches.power import PowerSampling
 from reasonweave.strategies.searches.rebase import REBASE
 from reasonweave.strategies.searches.refiners import Redo, Refiner, Revise
 from reasonweave.strategies.searches.tree_bon import TreeBoN
-from reasonweave.strategies.searches.tree_of_thoughts import TreeOfThoughts
+from reasonweave.strategies.searches.tree_of_thoughts import TreeOfThought
 from reasonweave.strategies.searches.weighing import Entropic, Steady, by_ess
 
 STEPS = 512
@@ -579,5 +579,5 @@ def tree_of_thoughts(
     max_tokens: int = 512,
 ) -> Strategy:
     """Tree of thoughts (Yao et al., 2023), breadth first: several thoughts a node, and a judge of which stay."""
-    search = TreeOfThoughts(_some(small, temperature, max_tokens), judge, samples, breadth, greedy, max_steps)
+    search = TreeOfThought(_some(small, temperature, max_tokens), judge, samples, breadth, greedy, max_steps)
     return _searched(search, end, small)

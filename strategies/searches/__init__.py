@@ -20,7 +20,7 @@ from reasonweave.strategies.searches.rebase import REBASE
 from reasonweave.strategies.searches.refiners import Redo, Refiner, Revise
 from reasonweave.strategies.searches.resampling import multinomial, residual, stratified, systematic
 from reasonweave.strategies.searches.tree_bon import ImplicitReward, TreeBoN
-from reasonweave.strategies.searches.tree_of_thoughts import DepthFirst, TreeOfThoughts
+from reasonweave.strategies.searches.tree_of_thoughts import DepthFirst, TreeOfThought
 from reasonweave.strategies.searches.weighing import (
     Entropic,
     EssBelow,
@@ -69,7 +69,7 @@ __all__ = [
     "StochasticBeam",
     "Tilted",
     "TreeBoN",
-    "TreeOfThoughts",
+    "TreeOfThought",
     "Twist",
     "always",
     "by_entropy",

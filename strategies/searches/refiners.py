@@ -21,7 +21,7 @@ class Refiner(Protocol):
     async def refine(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]: ...
 
 
-REVISE_PROMPT = "A checker gave this answer {score:.2f} of 1. Find what is wrong with it, and write a better one."
+REVISE_PROMPT = "A checker gave this answer {score} of 1. Find what is wrong with it, and write a better one."
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Revise:
     def _context(self, candidate: Candidate) -> Context:
         if not candidate.steps:
             return candidate.context
-        asked = self.prompt.format(score=max(0.0, value(candidate)))
+        asked = self.prompt.replace("{score}", f"{max(0.0, value(candidate)):.2f}")
         return Context(
             (*candidate.problem.messages, Message("assistant", candidate.text), Message("user", asked)),
         )

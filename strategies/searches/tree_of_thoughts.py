@@ -18,7 +18,7 @@ from reasonweave.strategies.searches.live import begin, judge, ranked, sprout, u
 
 
 @dataclass(frozen=True)
-class TreeOfThoughts:
+class TreeOfThought:
     """Tree of thoughts, breadth first (Yao et al., 2023, arXiv 2305.10601): `samples` thoughts from each node, the `breadth`
     best stay.
 

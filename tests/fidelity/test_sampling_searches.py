@@ -32,7 +32,7 @@ from reasonweave.strategies import (
     PhiDecoding,
     PowerSampling,
     Sample,
-    TreeOfThoughts,
+    TreeOfThought,
     first,
     heaviest,
     posterior,
@@ -209,7 +209,7 @@ def test_a_model_that_tells_no_log_probabilities_is_refused() -> None:
 def test_the_best_thoughts_stay_and_equal_ones_count_once() -> None:
     policy = Dealt({"": ["a", "a", "b", "c"], "a": ["x", "y"], "b": ["x", "y"], "c": ["!"]})
     judge = Table({"a": 0.9, "b": 0.5, "c": 0.7, "ax": 0.1, "ay": 0.2, "c!": 0.3})
-    one, two = snapshots(TreeOfThoughts(policy, judge, samples=4, breadth=2))
+    one, two = snapshots(TreeOfThought(policy, judge, samples=4, breadth=2))
     assert texts(one) == ["a", "c"]
     assert policy.asked == [[""] * 4, ["a"] * 4 + ["c"] * 4]
     assert texts(two) == ["c!", "ay"]
@@ -217,7 +217,7 @@ def test_the_best_thoughts_stay_and_equal_ones_count_once() -> None:
 
 def test_a_finished_thought_competes_and_is_not_extended() -> None:
     policy = Dealt({"": ["a", "b"], "b": ["x", "y"]})
-    one, two = snapshots(TreeOfThoughts(policy, Table({"a": 0.6, "b": 0.5, "bx": 0.9, "by": 0.1}), 2, 2))
+    one, two = snapshots(TreeOfThought(policy, Table({"a": 0.6, "b": 0.5, "bx": 0.9, "by": 0.1}), 2, 2))
     assert texts(one) == ["a", "b"]
     assert policy.asked == [["", ""], ["b", "b"]]
     assert texts(two) == ["bx", "a"]
@@ -228,9 +228,7 @@ def test_thoughts_are_drawn_by_their_scores() -> None:
     counts: Counter[str] = Counter()
     for seed in range(300):
         policy = Dealt({"": ["a", "b", "c"]})
-        ((one,),) = snapshots(
-            TreeOfThoughts(policy, Table({"a": 0.6, "b": 0.3, "c": 0}), 3, 1, greedy=False), seed=seed
-        )
+        ((one,),) = snapshots(TreeOfThought(policy, Table({"a": 0.6, "b": 0.3, "c": 0}), 3, 1, greedy=False), seed=seed)
         counts[one.text] += 1
     assert counts["c"] == 0
     assert chisquare([counts["a"], counts["b"]], [200, 100]).pvalue > 1e-3

@@ -56,7 +56,7 @@ from reasonweave.strategies import (
     StochasticBeam,
     Tilted,
     TreeBoN,
-    TreeOfThoughts,
+    TreeOfThought,
     best,
     entropic,
     log_reward,
@@ -141,8 +141,8 @@ COSTS: dict[str, tuple[Make, Callable[[int], Cost]]] = {
     "dvts": (lambda p, v, m: DVTS(p, v, 8, 4), lambda d: stepwise(8, d)),
     # B = 2 beams with k = 4 samples each, from one root
     "stochastic beam": (lambda p, v, m: StochasticBeam(p, v, 2, 4), lambda d: widened(4, 2, d)),
-    "tree of thoughts": (lambda p, v, m: TreeOfThoughts(p, v, 4, 2), lambda d: widened(4, 2, d)),
-    "thoughts drawn": (lambda p, v, m: TreeOfThoughts(p, v, 4, 2, greedy=False), lambda d: widened(4, 2, d)),
+    "tree of thoughts": (lambda p, v, m: TreeOfThought(p, v, 4, 2), lambda d: widened(4, 2, d)),
+    "thoughts drawn": (lambda p, v, m: TreeOfThought(p, v, 4, 2, greedy=False), lambda d: widened(4, 2, d)),
     # no thought is given up, so it goes straight down
     "depth first": (lambda p, v, m: DepthFirst(p, v, 4), lambda d: stepwise(4, d)),
     "rebase": (lambda p, v, m: REBASE(p, v, 8), lambda d: stepwise(8, d)),
@@ -329,8 +329,8 @@ SMALL: dict[str, Make] = {
     "redo": lambda p, v, m: AdaptiveBranching({"redo": Redo(p, 6), "revise": Revise(m)}, v, 5, batch=2),
     "phi-decoding": lambda p, v, m: PhiDecoding(p, 2, 2, least=1, most=3, max_steps=6),
     "power sampling": lambda p, v, m: PowerSampling(m, 2, block=6, blocks=3, moves=2),
-    "thoughts": lambda p, v, m: TreeOfThoughts(p, v, 2, 2, max_steps=6),
-    "thoughts drawn": lambda p, v, m: TreeOfThoughts(p, v, 2, 2, greedy=False, max_steps=6),
+    "thoughts": lambda p, v, m: TreeOfThought(p, v, 2, 2, max_steps=6),
+    "thoughts drawn": lambda p, v, m: TreeOfThought(p, v, 2, 2, greedy=False, max_steps=6),
     "depth first": lambda p, v, m: DepthFirst(p, v, 2, answers=2, expansions=6),
 }
 
@@ -428,7 +428,7 @@ BAD: list[Callable[[], Any]] = [
     lambda: PowerSampling(M, blocks=0),
     lambda: PowerSampling(M, alpha=0),
     lambda: PowerSampling(M, temperature=0),
-    lambda: TreeOfThoughts(P, V, 0),
+    lambda: TreeOfThought(P, V, 0),
     lambda: DepthFirst(P, V, expansions=0),
 ]
 
