@@ -71,7 +71,10 @@ class Misbehaving:
                 raise ConnectionResetError
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
-            if body.get("stream"):
+            if body.get("n", 1) > 1 and body.get("temperature") == 0:  # as vLLM does
+                told = {"error": {"message": "n must be 1 when using greedy sampling"}}
+                await send(writer, told, "400 Bad Request")
+            elif body.get("stream"):
                 await self.stream(body, writer)
             else:
                 await send(writer, self.change(self.generated(path, body)))

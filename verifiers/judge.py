@@ -32,7 +32,7 @@ class UtilityDigit:
         asked = Message("user", self.prompt)
         contexts = [Context((*c.problem.messages, turn(c), asked), self.prefix) for c in candidates]
         sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
-        return [Score(self._digit(c)) for c in await self.model.generate(contexts, run, sampling=sampling)]
+        return [Score(self._digit(c)) for c in await asked_once(self.model, contexts, run, sampling)]
 
     def _digit(self, answer: Completion) -> float:
         if unanswered(answer):
@@ -43,6 +43,13 @@ class UtilityDigit:
         found = token_probabilities(answer, [str(digit) for digit in range(10)])
         total = sum(found)
         return sum(digit * p for digit, p in enumerate(found)) / total if total else 0.0
+
+
+async def asked_once(model: Model, contexts: Sequence[Context], run: Run, sampling: Sampling) -> list[Completion]:
+    """What a model answers to each context, equal ones being asked, and paid, once: for greedy questions."""
+    distinct = list(dict.fromkeys(contexts))
+    answers = dict(zip(distinct, await model.generate(distinct, run, sampling=sampling), strict=True))
+    return [answers[context] for context in contexts]
 
 
 def turn(candidate: Candidate) -> Message:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, Message, Sampling, Score
-from reasonweave.verifiers.judge import token_probabilities, turn, unanswered
+from reasonweave.verifiers.judge import asked_once, token_probabilities, turn, unanswered
 
 SELF_CHECK_PROMPT = "Is the answer above right? Reply True or False."
 
@@ -29,7 +29,7 @@ class SelfCheck:
         contexts = [Context((*c.problem.messages, turn(c), asked)) for c in candidates]
         sampling = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
         scores = []
-        for answer in await self.model.generate(contexts, run, sampling=sampling):
+        for answer in await asked_once(self.model, contexts, run, sampling):
             if unanswered(answer):
                 scores.append(Score(math.nan))
                 continue

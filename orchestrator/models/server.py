@@ -204,7 +204,8 @@ class ServerModel(Model):
         able = await self.abilities()
         alike: dict[object, list[int]] = {}
         for i, request in enumerate(requests):
-            alone = able.completions and _streamed(request)  # a stream each, so that each can be cut by itself
+            # A stream each, so that each can be cut by itself; and servers refuse several greedy choices of one prompt.
+            alone = (able.completions and _streamed(request)) or request.sampling.temperature == 0
             alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
         answers: dict[int, Completion] = {}
 

@@ -34,7 +34,7 @@ if not (FOLDER / "config.json").exists():
     pytest.skip("no English model here: run with `make test-english`", allow_module_level=True)
 
 TASK = JsonlTask(Path(__file__).with_name("problems.jsonl"))
-EXAMPLES = TASK.examples()
+EXAMPLES = TASK.examples(2)
 CEILING = 96
 
 

@@ -127,6 +127,12 @@ def test_a_template_that_opens_the_thinking_is_thought_on(server: Misbehaving) -
     assert candidate.text.startswith("Hm.\n\n")
 
 
+def test_equal_greedy_prompts_are_asked_one_by_one(server: Misbehaving) -> None:
+    answers = ask(model(server), n=3, temperature=0.0, max_tokens=4)
+    assert [a.error for a in answers] == [None] * 3
+    assert [body["n"] for body in server.generations()] == [1, 1, 1]
+
+
 def test_steps_go_on_from_the_very_ids_that_were_written(server: Misbehaving) -> None:
     served = model(server)
 
