@@ -423,7 +423,7 @@ def stochastic_beam(
     *,
     beams: int = 5,
     samples: int = 16,
-    scale: float = 1.0,
+    scale: float = 0.0,
     trust: float = 0.5,
     tau: float = 0.5,
     decay: float = 1.0,
@@ -434,10 +434,10 @@ def stochastic_beam(
 ) -> Strategy:
     """Self-evaluation guided stochastic beam search (Xie et al., 2023).
 
-    `prm` says whether a step is right, from 0 to `scale`: 1 for a reward model, 9 for a model that is asked for a digit.
+    `prm` says whether a step is right, from 0 to `scale`; where that is 0, to what the verifier calls its highest score, or 1.
     """
     policy = _some(small, temperature, max_tokens)
-    search = StochasticBeam(policy, prm, beams, samples, trust, tau, decay, scale, max_steps)
+    search = StochasticBeam(policy, prm, beams, samples, trust, tau, decay, scale or None, max_steps)
     return _searched(search, end, small)
 
 

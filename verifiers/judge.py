@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
@@ -27,6 +28,9 @@ class UtilityDigit:
     expected: bool = True
     prompt: str = GRADE_PROMPT
     prefix: str = GRADE_PREFIX
+
+    highest: ClassVar[float] = 9.0
+    """The best score, for those who need scores in 0..1."""
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         asked = Message("user", self.prompt)

@@ -96,10 +96,10 @@ class StochasticBeam:
     """Self-evaluation guided stochastic beam search (Xie et al., 2023, arXiv 2305.00633).
 
     Each of `beams` beams samples `samples` steps. A step's merit is c^r · p^(1−r): c is the verifier's word on the newest
-    step, over `scale`, in 0..1 (in the paper the model's own P(correct)), p the geometric mean probability of its tokens, r =
-    `trust`. A beam's merit is the geometric mean over its steps, its score afterwards. Of the distinct ones, `beams` are
-    drawn without replacement with chances ∝ merit^(1/τ), τ = `temperature` · `decay`^t; at 0 the best stay. Finished beams
-    compete and are not extended.
+    step, over `scale` (where None, the verifier's `highest`, else 1), in 0..1 (in the paper the model's own P(correct)), p
+    the geometric mean probability of its tokens, r = `trust`. A beam's merit is the geometric mean over its steps, its score
+    afterwards. Of the distinct ones, `beams` are drawn without replacement with chances ∝ merit^(1/τ), τ = `temperature` ·
+    `decay`^t; at 0 the best stay. Finished beams compete and are not extended.
     """
 
     policy: StepPolicy
@@ -109,12 +109,12 @@ class StochasticBeam:
     trust: float = 0.5
     temperature: float = 0.5
     decay: float = 1.0
-    scale: float = 1.0
+    scale: float | None = None
     max_steps: int = 64
 
     def __post_init__(self) -> None:
         _check(self, beams=self.beams, samples=self.samples, max_steps=self.max_steps)
-        if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1 and self.scale > 0):
+        if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1 and self._highest > 0):
             raise BadInput(f"{self}: trust and decay are in 0..1, temperature is 0 or more, scale above 0")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
@@ -139,12 +139,16 @@ class StochasticBeam:
             if all(c.done for c, _ in beams):
                 return
 
+    @property
+    def _highest(self) -> float:
+        return float(getattr(self.verifier, "highest", 1.0)) if self.scale is None else self.scale
+
     def _merit(self, parent: Candidate, child: Candidate) -> float:
         """log of c^r p^(1−r) for the steps that are new."""
-        c = of_last_step(child.score) / self.scale if child.score is not None else math.nan
+        c = of_last_step(child.score) / self._highest if child.score is not None else math.nan
         if c > 1:
             raise BadInput(
-                f"StochasticBeam: a score of {c * self.scale:g} is above scale={self.scale:g}; what is the highest?"
+                f"StochasticBeam: a score of {c * self._highest:g} is above {self._highest:g}; give its highest as scale="
             )
         if not c > 0:  # also nan
             return -math.inf

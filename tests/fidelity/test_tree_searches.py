@@ -14,6 +14,7 @@ from scipy.stats import beta, chisquare, kstest
 from scipy.stats import t as student
 
 from reasonweave.orchestrator import (
+    BadInput,
     Candidate,
     Candidates,
     Run,
@@ -45,6 +46,7 @@ from reasonweave.strategies import (
     twisted,
 )
 from reasonweave.strategies.searches.rebase import shares
+from reasonweave.verifiers import UtilityDigit
 
 LN = math.log
 
@@ -229,6 +231,14 @@ def test_the_merit_of_a_step_is_confidence_and_probability(trust: float, merits:
     assert end[0].score is not None
     assert end[0].score.steps == pytest.approx(merits)
     assert end[0].score.value == pytest.approx(math.sqrt(math.prod(merits)))
+
+
+def test_a_judge_says_itself_what_its_highest_score_is() -> None:
+    judge = UtilityDigit(ScriptedModel(["9"]), expected=False)
+    (*_, end) = snapshots(StochasticBeam(Dealt({"": ["a"]}), judge, 1, 1, trust=1))
+    assert end[0].score == Score(1.0, (1.0,))
+    with pytest.raises(BadInput, match="a score of 9 is above 1"):
+        snapshots(StochasticBeam(Dealt({"": ["a"]}), Table({"a": 9}), 1, 1))
 
 
 def test_a_digit_of_nine_is_certain_and_the_best_stay_at_temperature_zero() -> None:
