@@ -170,9 +170,13 @@ def test_list(kind: str, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_quickly_and_keeps_the_finished_records(tmp_path: Path) -> None:
     arguments = ["eval", "self-consistency", "--limit", "5000", "--log-dir", "runs", "--display", "none"]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         files = list((tmp_path / "runs").glob("*/*.jsonl")) if (tmp_path / "runs").exists() else []
