@@ -71,7 +71,8 @@ class DVTS:
     def __post_init__(self) -> None:
         _check(self, n=self.n, width=self.width, max_steps=self.max_steps)
         if self.n % self.width:
-            raise BadInput(f"DVTS(n={self.n}, width={self.width}): n is a multiple of width")
+            able = ", ".join(str(w) for w in range(1, self.n + 1) if self.n % w == 0)
+            raise BadInput(f"DVTS(n={self.n}, width={self.width}): n is a multiple of width, so width is one of {able}")
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         trees = list(begin(roots, self.n // self.width))
