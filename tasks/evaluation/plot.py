@@ -55,7 +55,6 @@ def draw(summaries: Sequence[Summary], path: Path, title: str) -> None:
     axes.set_title(title)
     axes.grid(True, which="both", alpha=0.25)
     axes.set_ylim(max(0, min(p[1] for p in points) - 15), 101)
-    axes.legend(loc="lower right", framealpha=0.9)
-    figure.tight_layout()
-    figure.savefig(path)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)  # beside the points, never on one
+    figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
