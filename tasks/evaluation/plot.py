@@ -54,7 +54,7 @@ def draw(summaries: Sequence[Summary], path: Path, title: str) -> None:
     axes.set_ylabel("accuracy, %  (95 % Wilson interval)")
     axes.set_title(title)
     axes.grid(True, which="both", alpha=0.25)
-    axes.set_ylim(max(0, min(p[1] for p in points) - 15), 101)
+    axes.set_ylim(max(0, 100 * min(s.interval[0] for s in drawn) - 5), 101)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)  # beside the points, never on one
     figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
