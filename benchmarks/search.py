@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from reasonweave.orchestrator import Problem, Strategy, asolve, chain, open_model
+from reasonweave.orchestrator import Problem, Result, Strategy, asolve, chain, open_model
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.strategies import (
     DVTS,
@@ -134,58 +134,52 @@ def searches(small: Model, rewards: RewardModel) -> dict[str, tuple[str, Build]]
     }
 
 
-async def ran(search: Strategy, small: Model, examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """Each problem's outcome under every way of ending, and what it cost."""
-    gate = asyncio.Semaphore(CONNECTIONS)
-    flow = chain(search, lambda found: found, finish=ForceAnswer(small))
-
-    async def one(example: Example) -> dict[str, Any]:
-        async with gate:
-            result = await asolve(example.problem, flow, seed=problem_seed(0, example.problem.id))
-        found = result.candidates
-        drafts, rated = (result.usage.get(name) for name in ("lab-small", "lab-prm"))
-        return {
-            "id": example.problem.id,
-            "level": example.group,
-            "ends": {name: example.correct(end(found).answer) for name, end in ENDS.items()},
-            "any": any(example.correct(c.answer) for c in found),
-            "generated": drafts.completion if drafts else 0,
-            "rated": rated.calls if rated else 0,
-            "rated_tokens": rated.prompt - rated.cached if rated else 0,
-            "flops": sum(u.flops for u in result.usage.values()),
-        }
-
-    return await asyncio.gather(*(one(example) for example in examples))
-
-
-async def sampled(small: Model, rewards: RewardModel, examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """64 whole solutions of each problem, scored, for the baselines at every size."""
-    flow = BestOfN(whole(small), SIZES[-1], ProcessReward(rewards), max_steps=1)
+async def each(
+    flow: Strategy, examples: Sequence[Example], read: Callable[[Example, Result], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What is read off the result of each problem, at most so many at a time."""
     gate = asyncio.Semaphore(CONNECTIONS)
 
     async def one(example: Example) -> dict[str, Any]:
         async with gate:
             result = await asolve(example.problem, flow, seed=problem_seed(0, example.problem.id))
-        texts: dict[str, int] = {}
-        return {
-            "id": example.problem.id,
-            "level": example.group,
-            "samples": [
-                {
-                    "answer": c.answer,
-                    "correct": example.correct(c.answer),
-                    "product": c.score.value if c.score else math.nan,
-                    "last": c.score.steps[-1] if c.score and c.score.steps else math.nan,
-                    "steps": list(c.score.steps) if c.score else [],
-                    "right": label(parse(example.problem.prompt), list(c.passages)),
-                    "tokens": c.tokens,
-                    "text": texts.setdefault(c.text, len(texts)),
-                }
-                for c in result.candidates
-            ],
-        }
+        return {"id": example.problem.id, "level": example.group} | read(example, result)
 
     return await asyncio.gather(*(one(example) for example in examples))
+
+
+def outcome(example: Example, result: Result) -> dict[str, Any]:
+    """A search's outcome under every way of ending, and what it cost."""
+    found = result.candidates
+    drafts, rated = (result.usage.get(name) for name in ("lab-small", "lab-prm"))
+    return {
+        "ends": {name: example.correct(end(found).answer) for name, end in ENDS.items()},
+        "any": any(example.correct(c.answer) for c in found),
+        "generated": drafts.completion if drafts else 0,
+        "rated": rated.calls if rated else 0,
+        "rated_tokens": rated.prompt - rated.cached if rated else 0,
+        "flops": sum(u.flops for u in result.usage.values()),
+    }
+
+
+def samples_of(example: Example, result: Result) -> dict[str, Any]:
+    """The whole solutions of a problem with their rewards, for the baselines at every size."""
+    texts: dict[str, int] = {}
+    return {
+        "samples": [
+            {
+                "answer": c.answer,
+                "correct": example.correct(c.answer),
+                "product": c.score.value if c.score else math.nan,
+                "last": c.score.steps[-1] if c.score and c.score.steps else math.nan,
+                "steps": list(c.score.steps) if c.score else [],
+                "right": label(parse(example.problem.prompt), list(c.passages)),
+                "tokens": c.tokens,
+                "text": texts.setdefault(c.text, len(texts)),
+            }
+            for c in result.candidates
+        ],
+    }
 
 
 def main() -> None:
@@ -228,7 +222,11 @@ def run(args: argparse.Namespace) -> None:
         if file.exists() or (search is None and name != SAMPLES):
             continue
         began = time.monotonic()
-        found = asyncio.run(ran(search, small, examples) if search is not None else sampled(small, rewards, examples))
+        if search is None:
+            flow, read = BestOfN(whole(small), SIZES[-1], ProcessReward(rewards), max_steps=1), samples_of
+        else:
+            flow, read = chain(search, lambda found: found, finish=ForceAnswer(small)), outcome
+        found = asyncio.run(each(flow, examples, read))
         seconds = time.monotonic() - began
         head = {"method": name, "n": n, "end": known[name][0] if name != SAMPLES else "", "seconds": seconds}
         file.write_text(json.dumps(head | {"problems": found}))
@@ -246,7 +244,6 @@ class Point:
     rated: np.ndarray
     ends: dict[str, float]
     any: float
-    seconds: float
 
     @property
     def accuracy(self) -> float:
@@ -273,7 +270,6 @@ def points(out: Path) -> list[Point]:
                 columns["rated"],
                 {end: float(right.mean()) for end, right in ends.items()},
                 float(columns["any"].mean()),
-                data["seconds"],
             )
         )
     return sorted(found, key=lambda p: (p.method, p.n))
@@ -297,7 +293,7 @@ def baselines(solved: Sequence[dict[str, Any]]) -> list[Point]:
             correct = np.array([np.mean([rule(g) for g in some]) for some in groups])
             rated = np.zeros(len(solved)) if name == "majority" else distinct
             anyone = float(np.mean([np.mean([any(s["correct"] for s in g) for g in some]) for some in groups]))
-            made.append(Point(name, n, correct, generated, rated, {}, anyone, math.nan))
+            made.append(Point(name, n, correct, generated, rated, {}, anyone))
     return made
 
 

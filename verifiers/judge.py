@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Sampling, Score
 
@@ -47,13 +47,6 @@ class UtilityDigit:
         found = token_probabilities(answer, [str(digit) for digit in range(10)])
         total = sum(found)
         return sum(digit * p for digit, p in enumerate(found)) / total if total else 0.0
-
-
-async def asked_once(model: Model, contexts: Sequence[Context], run: Run, sampling: Sampling) -> list[Completion]:
-    """What a model answers to each context, equal ones being asked, and paid, once: for greedy questions."""
-    distinct = list(dict.fromkeys(contexts))
-    answers = dict(zip(distinct, await model.generate(distinct, run, sampling=sampling), strict=True))
-    return [answers[context] for context in contexts]
 
 
 def turn(candidate: Candidate) -> Message:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, Message, Sampling, Score
-from reasonweave.verifiers.judge import asked_once, token_probabilities, turn, unanswered
+from reasonweave.verifiers.judge import token_probabilities, turn, unanswered
 
 SELF_CHECK_PROMPT = "Is the answer above right? Reply True or False."
 

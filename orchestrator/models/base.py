@@ -261,6 +261,13 @@ class Model(_Door, ABC):
         return answer
 
 
+async def asked_once(model: Model, contexts: Sequence[Context], run: Run, sampling: Sampling) -> list[Completion]:
+    """What a model answers to each context, equal ones being asked, and paid, once: for greedy questions."""
+    distinct = list(dict.fromkeys(contexts))
+    answers = dict(zip(distinct, await model.generate(distinct, run, sampling=sampling), strict=True))
+    return [answers[context] for context in contexts]
+
+
 @dataclass(slots=True)
 class _Held:
     """The money for one request: a hold, and what earlier attempts at it have lost."""

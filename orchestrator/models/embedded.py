@@ -7,7 +7,6 @@ and seed alone, not on what it is batched with, so a run gives the same bytes at
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import threading
 import time
@@ -272,8 +271,11 @@ class Engine:
             rating, ids = asked
             told = self._cache.rewards.get(rating.session, {})
             tags = [i for i, token in enumerate(ids) if token == tag]
-            known = list(itertools.takewhile(lambda r: r is not None, (told.get(ids[: i + 1]) for i in tags)))
-            rewards = [r for r in known if r is not None]
+            rewards: list[float] = []
+            for i in tags:
+                if (reward := told.get(ids[: i + 1])) is None:
+                    break
+                rewards.append(reward)
             if len(rewards) == len(tags):
                 return rewards, len(ids), None, None
             found = self._cache.find(rating.session, ids, tags[len(rewards)])
@@ -287,7 +289,7 @@ class Engine:
         # The first rating of each problem leaves the problem's text in the cache for the others, on any number of cores.
         heads = {(rating.session, rating.problem): i for i, (rating, _) in reversed(list(enumerate(job.ratings)))}
         firsts = sorted(heads.values())
-        others = [i for i in range(len(job.ratings)) if i not in set(firsts)]
+        others = sorted(set(range(len(job.ratings))).difference(firsts))
         rated: dict[int, tuple[list[float], int]] = {}
         for chosen in (firsts, *(others[at : at + RATINGS] for at in range(0, len(others), RATINGS))):
             if job.cancelled:

@@ -7,7 +7,7 @@ answer whose first supporter stands earliest, which no seed and no scheduling ca
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from reasonweave.orchestrator.run import Run
@@ -23,7 +23,7 @@ def majority(candidates: Candidates) -> Candidates:
     >>> vote.answer, round(vote.confidence, 3)
     ('4', 0.667)
     """
-    return _elect(candidates, lambda candidate: 1.0)
+    return _elect(candidates, [1.0] * len(candidates))
 
 
 def weighted(candidates: Candidates) -> Candidates:
@@ -40,7 +40,7 @@ def weighted(candidates: Candidates) -> Candidates:
     >>> vote.answer, round(vote.confidence, 3)
     ('5', 0.6)
     """
-    vote = _elect(candidates, lambda candidate: max(0.0, _score(candidate)))
+    vote = _elect(candidates, [max(0.0, _score(candidate)) for candidate in candidates])
     return vote if vote.answer is not None else majority(candidates)
 
 
@@ -78,8 +78,7 @@ def heaviest(candidates: Candidates) -> Candidates:
 def posterior(candidates: Candidates) -> Candidates:
     """A vote by particle weight: the most probable answer under a weighted set (Feng et al., 2025, end so); its share of the
     weight of those that answer is the confidence. Where no vote has weight, the plain majority decides."""
-    weights = dict(zip(map(id, candidates), candidates.weights, strict=True))
-    vote = _elect(candidates, lambda candidate: float(weights[id(candidate)]))
+    vote = _elect(candidates, candidates.weights.tolist())
     return vote if vote.answer is not None else majority(candidates)
 
 
@@ -101,18 +100,18 @@ def _score(candidate: Candidate) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def _elect(candidates: Candidates, weigh: Callable[[Candidate], float]) -> Candidates:
-    """The answer with the greatest summed weight; the words of its first supporter stand for all."""
+def _elect(candidates: Candidates, weights: Sequence[float]) -> Candidates:
+    """The answer with the greatest summed weight, one for each candidate; the words of its first supporter stand for all."""
     ballots: dict[Hashable, list[float]] = {}
     words: dict[Hashable, str] = {}
-    for candidate in candidates:
+    for candidate, weight in zip(candidates, weights, strict=True):
         if (answer := candidate.answer) is not None:
             key = candidate.problem.answers.canonical(answer)
-            ballots.setdefault(key, []).append(weigh(candidate))
+            ballots.setdefault(key, []).append(weight)
             words.setdefault(key, answer)
-    if any(math.inf in weights for weights in ballots.values()):  # beyond comparison: only these count
-        ballots = {key: [float(weight == math.inf) for weight in weights] for key, weights in ballots.items()}
-    sums = {key: math.fsum(weights) for key, weights in ballots.items()}
+    if any(math.inf in some for some in ballots.values()):  # beyond comparison: only these count
+        ballots = {key: [float(weight == math.inf) for weight in some] for key, some in ballots.items()}
+    sums = {key: math.fsum(some) for key, some in ballots.items()}
     total = math.fsum(sums.values())
     if total <= 0:
         return replace(candidates, answer=None, confidence=None)

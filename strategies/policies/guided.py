@@ -12,7 +12,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, FloatArray
+from reasonweave.orchestrator.types import DELIMITER, Candidate, FloatArray, softmax
 from reasonweave.strategies.policies.acceptors import newest, of_last_step, or_lowest
 from reasonweave.strategies.policies.reading import Reading, tail
 from reasonweave.strategies.policies.sample import Sample, usable
@@ -92,11 +92,9 @@ class Guided:
 
 def draw(logits: FloatArray, run: Run) -> int | None:
     """An index with probability softmax(logits), nan counting as −inf; None where none is finite."""
-    known = np.where(np.isnan(logits), -np.inf, logits)
-    if not len(known) or known.max() == -np.inf:
+    if not (logits > -np.inf).any():
         return None
-    weights = np.exp(known - known.max())
-    return int(run.rng().choice(len(known), p=weights / weights.sum()))
+    return int(run.rng().choice(len(logits), p=softmax(logits)))
 
 
 @dataclass(frozen=True)

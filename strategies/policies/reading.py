@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Sampling, Token
 
@@ -29,12 +29,11 @@ class Reading:
     model: Model
 
     async def read(self, before: Sequence[Candidate], after: Sequence[Candidate], run: Run) -> list[float]:
-        distinct = list(dict.fromkeys(candidate.context for candidate in after))
         sampling = Sampling(temperature=0.0, max_tokens=1, prefix_logprobs=True)
-        found = dict(zip(distinct, await self.model.generate(distinct, run, sampling=sampling), strict=True))
+        found = await asked_once(self.model, [candidate.context for candidate in after], run, sampling)
         return [
-            tail(found[new.context].prefix, len(new.text) - len(old.text))
-            for old, new in zip(before, after, strict=True)
+            tail(read.prefix, len(new.text) - len(old.text))
+            for read, old, new in zip(found, before, after, strict=True)
         ]
 
 

@@ -14,6 +14,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, Score, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
+from reasonweave.strategies.policies.signals import uncertainty
 from reasonweave.strategies.searches.live import begin, extend_live, judge, ranked, score, sprout, unjudged, value
 
 
@@ -153,10 +154,8 @@ class StochasticBeam:
             )
         if not c > 0:  # also nan
             return -math.inf
-        new = child.steps[len(parent.steps) :]
-        known, tokens = [s.logprob for s in new if s.logprob is not None], sum(s.tokens for s in new)
-        p = math.fsum(known) / tokens if tokens and len(known) == len(new) else 0.0
-        return self.trust * math.log(c) + (1 - self.trust) * p
+        p = -uncertainty(*child.steps[len(parent.steps) :])
+        return self.trust * math.log(c) + (1 - self.trust) * (0.0 if math.isnan(p) else p)
 
     def _drawn(
         self, pool: Sequence[tuple[Candidate, tuple[float, ...]]], tau: float, rng: np.random.Generator

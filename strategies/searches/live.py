@@ -10,6 +10,7 @@ from itertools import islice
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
+from reasonweave.strategies.policies.acceptors import or_lowest
 
 
 def begin(roots: Candidates, n: int) -> Candidates:
@@ -37,11 +38,6 @@ async def score(verifier: Verifier, candidates: Candidates, run: Run) -> Candida
         for i, judged in zip(unscored, scores, strict=True):
             items[i] = replace(items[i], score=judged)
     return Candidates(tuple(items))
-
-
-async def advance(policy: StepPolicy, verifier: Verifier, candidates: Candidates, run: Run) -> Candidates:
-    """`extend_live`, then `score`: one call of each."""
-    return await score(verifier, await extend_live(policy, candidates, run), run)
 
 
 async def sprout(
@@ -81,10 +77,14 @@ async def complete(policy: StepPolicy, candidates: Candidates, run: Run, *, most
     return candidates
 
 
+def reward_of(candidate: Candidate) -> float:
+    """A candidate's score; nan where it has none, or failed."""
+    return math.nan if candidate.score is None or candidate.failed else candidate.score.value
+
+
 def value(candidate: Candidate) -> float:
     """A candidate's score to rank by: none, and nan, are below every number."""
-    found = math.nan if candidate.score is None or candidate.failed else candidate.score.value
-    return -math.inf if math.isnan(found) else found
+    return or_lowest(reward_of(candidate))
 
 
 def ranked(candidates: Iterable[Candidate], *, distinct: bool = False) -> list[Candidate]:

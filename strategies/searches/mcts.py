@@ -88,9 +88,8 @@ class MCTS:
 @dataclass(slots=True, eq=False)
 class _Node:
     candidate: Candidate
-    children: list[_Node] = field(default_factory=list)
-    known: dict[str, _Node] = field(default_factory=dict)
-    """The children by their texts."""
+    children: dict[str, _Node] = field(default_factory=dict)
+    """By their texts, in the order of coming."""
     tries: int = 0
     """How many children were sampled, or are being sampled, here."""
     visits: int = 0
@@ -115,11 +114,11 @@ class _Node:
             n = child.visits + child.pending
             return child.total / n + reach / math.sqrt(n) if n else math.inf
 
-        return max(self.children, key=bound)
+        return max(self.children.values(), key=bound)
 
     def grown(self, candidate: Candidate) -> _Node:
         """The child of this text, new or known."""
-        if (child := self.known.get(candidate.text)) is None:
-            child = self.known[candidate.text] = _Node(candidate)
-            self.children.append(child)
-        return child
+        text = candidate.text
+        if text not in self.children:
+            self.children[text] = _Node(candidate)
+        return self.children[text]

@@ -12,7 +12,7 @@ from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, IntArray, shown, softmax
 from reasonweave.strategies.policies.reading import Reader
-from reasonweave.strategies.searches.live import advance, begin, extend_live, score, unjudged
+from reasonweave.strategies.searches.live import begin, extend_live, score, unjudged
 from reasonweave.strategies.searches.resampling import Resampler, multinomial, systematic
 from reasonweave.strategies.searches.weighing import (
     EssBelow,
@@ -104,8 +104,10 @@ class ParticleFilter:
             return None
         logs = own
         if self.look_ahead:
-            seen = self.potentials(await advance(self.policy, self.verifier, particles, run.child("ahead")))
-            logs = own + self.weighing.update(np.zeros(len(seen)), potentials, seen)[among]
+            ahead = run.child("ahead")
+            trial = await score(self.verifier, await extend_live(self.policy, particles, ahead), ahead)
+            gain = self.weighing.update(np.zeros(len(trial)), potentials, self.potentials(trial))
+            logs = own + gain[among]
         chances = softmax(logs, self.temperature(softmax(logs), t))
         drawn = self.resample(chances, len(among), run.child("resample").rng())
         kept, log_weights = np.arange(len(particles)), particles.log_weights

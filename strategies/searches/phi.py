@@ -95,7 +95,7 @@ class PhiDecoding:
         known = sure[np.isfinite(sure)]
         bar = known.mean() - self.sigma * known.std() - 1e-12 if len(known) else -math.inf
         kept = [i for i, s in enumerate(sure) if s >= bar]
-        rest = [i for i in range(len(steps)) if i not in set(kept)]
+        rest = [i for i, s in enumerate(sure) if s < bar]
         missing = min(self.beams - len(kept), len(rest))
         if missing > 0:
             more = without_replacement(softmax(sure[rest], self.sharpness), missing, rng)

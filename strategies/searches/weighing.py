@@ -11,17 +11,13 @@ import numpy as np
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Candidate, FloatArray, IntArray
+from reasonweave.strategies.searches.live import reward_of, value
 
 EPSILON = 1e-7
 """Rewards are kept this far from 0 and 1 before their odds are taken, as in the published code."""
 
 Potential: TypeAlias = Callable[[Candidate], float]
 """The log potential log G(prefix) of a scored candidate; −inf where it has no chance."""
-
-
-def reward_of(candidate: Candidate) -> float:
-    """A candidate's score; nan where it has none, or failed."""
-    return math.nan if candidate.score is None or candidate.failed else candidate.score.value
 
 
 def log_odds(candidate: Candidate) -> float:
@@ -41,8 +37,7 @@ def log_reward(candidate: Candidate) -> float:
 
 def raw(candidate: Candidate) -> float:
     """The score itself, for verifiers that give log-probabilities or energies."""
-    r = reward_of(candidate)
-    return -math.inf if math.isnan(r) else r
+    return value(candidate)
 
 
 @dataclass(frozen=True)
@@ -177,8 +172,7 @@ class Entropic:
 
     def __call__(self, weights: FloatArray, step: int) -> float:
         progress = min(1.0, step / self.horizon)
-        crowded = float(np.square(weights).sum()) * len(weights) * self.threshold > 1
-        if len(weights) < 2 or not crowded or progress >= self.early:
+        if len(weights) < 2 or not EssBelow(self.threshold)(weights) or progress >= self.early:
             return 1.0
         return min(max(1.0, self.schedule(weights, progress)), 1e6)
 
