@@ -170,6 +170,9 @@ class _Account:
     """How many holds are on it."""
     kept: Usage = field(default_factory=Usage)
     """What is kept back for later; unlike a hold, nobody waits for it."""
+    cut: Usage = field(default_factory=Usage)
+    """The part of `spent` that went into calls which were cut because nobody wanted the rest."""
+    saved: Usage = field(default_factory=Usage)
 
     @property
     def used(self) -> Usage:
@@ -206,6 +209,16 @@ class Ledger:
     @property
     def held(self) -> Usage:
         return self._own.held
+
+    @property
+    def cut(self) -> Usage:
+        """The part of `spent` that went into calls which were ended early because nobody wanted the rest."""
+        return self._own.cut
+
+    @property
+    def saved(self) -> Usage:
+        """What calls that were ended early had held and did not use: the most that ending them can have saved."""
+        return self._own.saved
 
     def spent_by(self, role: str) -> Usage:
         """What models of this role have spent under this node."""
@@ -292,10 +305,16 @@ class Ledger:
         self._open.add(hold)
         return hold
 
-    def settle(self, hold: Hold, spent: Usage) -> None:
-        """Replace a hold by what was really spent. A hold is settled exactly once; a second time raises KeyError."""
+    def settle(self, hold: Hold, spent: Usage, *, cancelled: bool = False) -> None:
+        """Replace a hold by what was really spent. A hold is settled exactly once; a second time raises KeyError.
+
+        `cancelled` says that the call was ended early because nobody wanted the rest; it shows in `cut` and `saved`.
+        """
         self._open.remove(hold)
         for account in self._accounts(hold.role):
+            if cancelled:
+                account.cut = account.cut + spent
+                account.saved = account.saved + (hold.worst - spent)
             account.spent = account.spent + spent
             account.open -= 1
             account.held = account.held - hold.worst if account.open else Usage()

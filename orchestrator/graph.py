@@ -112,7 +112,8 @@ class Graph:
             async with aclosing(self._generations(roots, inner)) as sets:
                 async for last in sets:
                     yield last
-        if self.finish is not None and last.answer is None and not any(c.answer is not None for c in last):
+        answered = last.answer is not None or any(c.answer is not None for c in last)
+        if self.finish is not None and not answered and not last.abstains:
             yield await self._finish(self.finish, last, run)
 
     async def _generations(self, roots: Candidates, run: Run) -> AsyncGenerator[Candidates, None]:
@@ -146,7 +147,7 @@ class Graph:
             return None
         if isinstance(node.part, Strategy):
             return await drive(node.part, given, run.child(name, budget=node.budget))
-        return replace(node.part(given), stopped=given.stopped)
+        return replace(node.part(replace(given, seed=run.child(name).seed("ties"))), stopped=given.stopped)
 
     def _answer(self, sink: str, results: dict[str, Candidates | None]) -> Candidates | None:
         """The sink's set, or where it was skipped or is yet to come, that of its last finished ancestor."""

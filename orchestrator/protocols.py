@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from reasonweave.orchestrator.run import Run
-    from reasonweave.orchestrator.types import Candidate, Candidates, Score
+    from reasonweave.orchestrator.types import Candidate, Candidates, Score, Token
 
 
 @runtime_checkable
@@ -67,7 +67,10 @@ if TYPE_CHECKING:
     from reasonweave.orchestrator.budget import Reserve
 
 Aggregator: TypeAlias = Callable[["Candidates"], "Candidates"]
-"""A pure function on a candidate set: a vote, a choice, a filter."""
+"""A pure function on a candidate set: a vote, a choice, a filter. It draws and breaks ties by the set's `seed` alone."""
+
+Watching: TypeAlias = Callable[[], Callable[["Token"], bool]]
+"""Makes a watch for one generation, which is shown each token as it comes and says True where the rest is not wanted."""
 
 Condition: TypeAlias = Callable[["Candidates"], bool]
 """Whether a graph node runs, given what its parents produced."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger
@@ -21,7 +21,8 @@ from reasonweave.orchestrator.types import Candidate, Candidates, Problem, Usage
 class Result:
     """What a run gave and what it cost. `usage` is by model name; `seconds` is wall time.
 
-    `answer` is the strategy's conclusion or, where it drew none, the best candidate's; None means no answer.
+    `answer` is the strategy's conclusion or, where it drew none, the best candidate's; None means no answer, or with
+    `candidates.abstains` that it was decided to give none.
     `stopped` says which limit ended it early; `errors` lists requests that failed for good.
     """
 
@@ -34,6 +35,10 @@ class Result:
     seed: int
     stopped: str | None = None
     errors: tuple[str, ...] = ()
+    cut: Usage = field(default_factory=Usage)
+    """The part of the usage that went into calls which were ended early because nobody wanted the rest."""
+    saved: Usage = field(default_factory=Usage)
+    """What those calls had held and did not use: the most that ending them can have saved."""
 
     @property
     def total(self) -> Usage:
@@ -86,7 +91,7 @@ async def asolve(
     finally:
         run.session.close()
     best = found.best
-    answer = found.answer if found.answer is not None or best is None else best.answer
+    answer = found.answer if found.answer is not None or found.abstains or best is None else best.answer
     return Result(
         problem=problem,
         answer=answer,
@@ -97,6 +102,8 @@ async def asolve(
         seed=seed,
         stopped=found.stopped,
         errors=tuple(tally.errors),
+        cut=run.ledger.cut,
+        saved=run.ledger.saved,
     )
 
 

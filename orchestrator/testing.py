@@ -8,14 +8,15 @@ Each check raises `ContractBroken` with a sentence that says which promise was b
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
-from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, wanted
+from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier, Watching
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Snapshot
@@ -105,8 +106,10 @@ class ScriptedModel(Model):
             pieces, reason = pieces[: request.max_tokens], "length"
         rng = random.Random(f"{request.seed}/logprobs")
         tokens = tuple(Token(piece, -rng.random()) for piece in pieces)
-        usage = self.rates.price(prompt=self.count(request.context), completion=len(pieces))
-        return Completion("".join(pieces), reason, usage, tokens)
+        if request.watch is not None and (kept := wanted(tokens, request.watch)) < len(tokens):
+            tokens, reason = tokens[:kept], "cancelled"
+        usage = self.rates.price(prompt=self.count(request.context), completion=len(tokens))
+        return Completion("".join(token.text for token in tokens), reason, usage, tokens)
 
 
 def _in_turn(texts: Iterable[str]) -> Callable[[Request], str]:
@@ -151,8 +154,10 @@ def check_model(model: Model, *, prompt: str = "What is 1 + 1?") -> None:
     contexts = [Context(Problem(prompt).messages)] * 3
     sampling = Sampling(temperature=0.8, max_tokens=24)
 
-    async def ask(seed: int, sampling: Sampling = sampling) -> list[Completion]:
-        return await model.generate(contexts, Run(seed), sampling=sampling)
+    async def ask(
+        seed: int, sampling: Sampling = sampling, watch: Watching | None = None, ledger: Ledger | None = None
+    ) -> list[Completion]:
+        return await model.generate(contexts, Run(seed, ledger=ledger or Ledger()), sampling=sampling, watch=watch)
 
     first, again, short = wait(ask(1)), wait(ask(1)), wait(ask(1, Sampling(max_tokens=1)))
     _require(len(first) == 3, f"{model}: 3 requests got {len(first)} answers")
@@ -168,6 +173,20 @@ def check_model(model: Model, *, prompt: str = "What is 1 + 1?") -> None:
         _require(usage.completion <= 24, f"{model}: {usage.completion} tokens where 24 were allowed")
         _require(usage.calls >= 1 and usage.cached <= usage.prompt, f"{model}: impossible usage {usage}")
     _require(all(c.usage.completion <= 1 for c in short), f"{model}: more than one token where one was allowed")
+    ledger = Ledger()
+    for completion, cut in zip(first, wait(ask(1, watch=_third, ledger=ledger)), strict=True):
+        if len(completion.tokens) > 3:
+            _require(
+                cut.finish_reason == "cancelled" and cut.text == "".join(t.text for t in completion.tokens[:3]),
+                f"{model}: a watch that wanted no more than three tokens got {cut.text!r} ({cut.finish_reason})",
+            )
+            _require(ledger.saved.completion > 0, f"{model}: what a watch saved does not show in the ledger")
+
+
+def _third() -> Callable[[Token], bool]:
+    """A watch that wants three tokens."""
+    seen = itertools.count(1)
+    return lambda token: next(seen) >= 3
 
 
 def check_policy(policy: StepPolicy, problem: Problem) -> None:

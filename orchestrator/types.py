@@ -177,12 +177,16 @@ class Candidates:
     """An ordered set of candidates, and what has been concluded from them.
 
     `answer` and `confidence` (0 to 1) are an aggregator's conclusion; `stopped` says why a driven strategy ended early.
+    `abstains` says that the conclusion is to give no answer ("I don't know"), which nothing after it fills in. `seed` is
+    what aggregators break ties with, and draw with where they draw; a graph sets it from the run.
     """
 
     items: tuple[Candidate, ...] = ()
     answer: str | None = None
     confidence: float | None = None
     stopped: str | None = None
+    abstains: bool = False
+    seed: int = 0
 
     @classmethod
     def of(cls, *problems: Problem) -> Candidates:
@@ -258,6 +262,13 @@ class Candidates:
     def of_items(self, items: Iterator[Candidate] | Sequence[Candidate]) -> Candidates:
         """The same set with other items; the conclusion is dropped."""
         return Candidates(tuple(items))
+
+    def by_problem(self) -> dict[Problem, Candidates]:
+        """The candidates of each problem, where a set has several, in the order of first appearance."""
+        found: dict[Problem, list[Candidate]] = {}
+        for candidate in self.items:
+            found.setdefault(candidate.problem, []).append(candidate)
+        return {problem: Candidates(tuple(own), seed=self.seed) for problem, own in found.items()}
 
     def fresh(self) -> Candidates:
         """One empty candidate for each distinct problem: where a new search of the same problems starts."""

@@ -15,9 +15,10 @@ from typing import TypeVar, final
 
 from reasonweave.orchestrator.budget import Hold, Rates
 from reasonweave.orchestrator.errors import ModelError, OverBudget, described
+from reasonweave.orchestrator.protocols import Watching
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Generated, Rated
-from reasonweave.orchestrator.types import Candidate, Completion, Context, Problem, Sampling, Score, Usage
+from reasonweave.orchestrator.types import Candidate, Completion, Context, Problem, Sampling, Score, Token, Usage
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,8 @@ class Request:
     """One generation for a backend: at most `max_tokens` tokens after `context`, with this seed.
 
     `session` names the run, for prefix caches and routers; `deadline` is a `time.monotonic()` after which to stop and
-    return what there is; `prompt` is the bound on the prompt's tokens that was held.
+    return what there is; `prompt` is the bound on the prompt's tokens that was held. Where there is a `watch`, each attempt
+    makes one and shows it each token; once it says True, the attempt ends with finish reason "cancelled" and what there is.
     """
 
     context: Context
@@ -69,6 +71,7 @@ class Request:
     session: int
     deadline: float | None = None
     meter: Meter = field(default_factory=Meter, compare=False)
+    watch: Watching | None = field(default=None, compare=False)
 
 
 class _Door:
@@ -115,8 +118,13 @@ class Model(_Door, ABC):
         """Answer each request, in order. A request that fails for good gives `Completion("", "error", error=…)`."""
 
     @final
-    async def generate(self, contexts: Sequence[Context], run: Run, *, sampling: Sampling) -> list[Completion]:
+    async def generate(
+        self, contexts: Sequence[Context], run: Run, *, sampling: Sampling, watch: Watching | None = None
+    ) -> list[Completion]:
         """Continue each context, in order: hold, call, settle, trace.
+
+        With a `watch`, answers are read token by token, one that it says True of is cut there (finish reason "cancelled"),
+        and a call that is cancelled is charged what it had produced; `unwatched` cuts none.
 
         A request whose full hold does not fit waits for its siblings to settle, then runs with fewer tokens; one that
         cannot have a single token comes back empty with finish reason "budget". Where that is true of all of them,
@@ -139,7 +147,7 @@ class Model(_Door, ABC):
                 waiting = [each for each in waiting if each[0] not in done]
             refused: OverBudget | None = None
             while waiting:
-                wave, left = await self._admit(waiting, run, sampling)
+                wave, left = await self._admit(waiting, run, sampling, watch)
                 if wave:
                     await self._serve(wave, run, done)
                 elif run.ledger.waits(self.role, self._worst(sampling, waiting[0][2])):
@@ -169,7 +177,7 @@ class Model(_Door, ABC):
         return None
 
     async def _admit(
-        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling
+        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling, watch: Watching | None
     ) -> tuple[list[_Admitted], list[tuple[int, Context, int]]]:
         """Hold for as many requests as fit now, in order; also what is left."""
         wave: list[_Admitted] = []
@@ -177,7 +185,7 @@ class Model(_Door, ABC):
             for start in range(0, len(waiting), BREATH):
                 if start:
                     await asyncio.sleep(0)
-                held, left = self._held(waiting[start : start + BREATH], run, sampling)
+                held, left = self._held(waiting[start : start + BREATH], run, sampling, watch)
                 wave += held
                 if left:
                     return wave, [*left, *waiting[start + BREATH :]]
@@ -188,7 +196,7 @@ class Model(_Door, ABC):
         return wave, []
 
     def _held(
-        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling
+        self, waiting: Sequence[tuple[int, Context, int]], run: Run, sampling: Sampling, watch: Watching | None
     ) -> tuple[list[_Admitted], list[tuple[int, Context, int]]]:
         """`_admit` for a few requests. Not a moment passes between check and hold."""
         wave: list[_Admitted] = []
@@ -202,7 +210,7 @@ class Model(_Door, ABC):
             worst = self.rates.worst(prompt=prompt, completion=allowed)
             if allowed < 1 or ledger.refusal(self.role, worst):
                 return wave, list(waiting[at:])
-            request = Request(context, sampling, allowed, run.seed(i), prompt, session, ledger.deadline)
+            request = Request(context, sampling, allowed, run.seed(i), prompt, session, ledger.deadline, watch=watch)
             cut = self._refusal(run, prompt, asked) if allowed < asked else None
             wave.append(_Admitted(i, request, _Held(self.role, run, worst, request.meter), cut))
         return wave, []
@@ -249,7 +257,7 @@ class Model(_Door, ABC):
         held = admitted.held
         if answer.finish_reason == "error" and not answer.usage.calls:
             answer = replace(answer, usage=held.charge)
-        booked = held.settle(answer.usage)
+        booked = held.settle(answer.usage, cancelled=answer.finish_reason == "cancelled")
         if (over := booked.tokens - held.worst.tokens) > 0:
             told = f"{self.name} used {over} tokens more than the {held.worst.tokens} that it said it would"
             answer = replace(answer, error=answer.error or told)
@@ -259,6 +267,17 @@ class Model(_Door, ABC):
         if answer.finish_reason == "budget":
             run.cut(admitted.cut or self._refusal(run, admitted.request.prompt, 1))
         return answer
+
+
+def unwatched() -> Callable[[Token], bool]:
+    """A watch that cuts nothing: it makes a backend count as it goes, so that a cancelled call is charged what it produced."""
+    return lambda token: False
+
+
+def wanted(tokens: Sequence[Token], watch: Watching) -> int:
+    """How many of these tokens a fresh watch lets through; the last one may be where it says True, unless it is the end."""
+    over = watch()
+    return next((i for i, token in enumerate(tokens, 1) if over(token)), len(tokens))
 
 
 async def asked_once(model: Model, contexts: Sequence[Context], run: Run, sampling: Sampling) -> list[Completion]:
@@ -298,11 +317,11 @@ class _Held:
         self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
         return True
 
-    def settle(self, spent: Usage) -> Usage:
+    def settle(self, spent: Usage, *, cancelled: bool = False) -> Usage:
         """Replace the hold by what was spent; returns what was booked: nothing after a refused retry, which was charged."""
         if self.hold is None:
             return Usage()
-        self.run.ledger.settle(self.hold, spent)
+        self.run.ledger.settle(self.hold, spent, cancelled=cancelled)
         self.hold = None
         return spent
 

@@ -85,6 +85,7 @@ class _Sequence:
     job: _Job
     stops: tuple[bytes, ...]
     source: Any
+    watch: Callable[[Token], bool] | None = None
     draws: list[float] = field(default_factory=list)
     cached: int = 0
     begun: bool = False
@@ -413,6 +414,8 @@ class Engine:
                 sequence.end = "length"
             if sequence.end is None and sequence.request.deadline is not None and now > sequence.request.deadline:
                 sequence.end = "budget"
+            if sequence.end is None and sequence.watch is not None and sequence.watch(sequence.tokens[-1]):
+                sequence.end = "cancelled"
 
     def _show(self, token: int) -> str:
         return self.vocabulary.pieces[token].decode(errors="replace")
@@ -461,7 +464,7 @@ class EmbeddedModel(Model):
             prompt.waiting += 1
             stops = tuple(stop.encode() for stop in request.sampling.stop)
             source = np.random.Generator(np.random.Philox(key=request.seed))
-            sequence = _Sequence(request, prompt, job, stops, source)
+            sequence = _Sequence(request, prompt, job, stops, source, request.watch() if request.watch else None)
             job.sequences.append(sequence)
         job.left = len(job.sequences)
         try:

@@ -13,6 +13,7 @@ import math
 import os
 import threading
 from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,13 +71,24 @@ class _Engine:
     async def generate(self, prompt: dict[str, Any], params: Any, request: Request, rates: Rates) -> Any:
         """The final output of one request; keeps its meter, and ends at the request's deadline with what there is."""
         llm, last, ids = await self.llm(), None, prompt["prompt_token_ids"]
+        watch, seen = request.watch() if request.watch else None, 0
         try:
             async with asyncio.timeout(seconds_left(request.deadline)):
-                async for output in llm.generate(prompt, params, f"rw-{next(_numbers)}"):
-                    last = output
-                    written = len(output.outputs[0].token_ids)
-                    cached = min(len(ids), output.num_cached_tokens or 0)
-                    request.meter.usage = rates.price(prompt=len(ids), cached=cached, completion=written)
+                async with aclosing(llm.generate(prompt, params, f"rw-{next(_numbers)}")) as outputs:
+                    async for output in outputs:
+                        last, found = output, output.outputs[0]
+                        written = len(found.token_ids)
+                        cached = min(len(ids), output.num_cached_tokens or 0)
+                        request.meter.usage = rates.price(prompt=len(ids), cached=cached, completion=written)
+                        if watch is None or found.finish_reason is not None:
+                            continue
+                        fresh = tokens_of(
+                            _told(found.logprobs[seen:], found.token_ids[seen:]), request.sampling.top_logprobs
+                        )
+                        seen = written
+                        if any(watch(token) for token in fresh):
+                            found.finish_reason = "cancelled"
+                            break
         except TimeoutError:
             if last is not None:
                 last.outputs[0].finish_reason = "budget"
@@ -242,8 +254,8 @@ class EngineModel(Model):
                 for entry in output.prompt_logprobs
             ]
             prefix = prefix_of(told, ids, len(self.texts.ids(Context(request.context.messages)) or ()))
-        if found.finish_reason == "budget":
-            return Completion(found.text, "budget", usage, tokens)
+        if found.finish_reason in ("budget", "cancelled"):
+            return Completion(found.text, found.finish_reason, usage, tokens)
         reason = reason_of({"finish_reason": found.finish_reason, "stop_reason": found.stop_reason})
         if reason == "error":
             return Completion("", "error", usage, error=f"{self.name}: ended with {found.finish_reason!r}")

@@ -43,6 +43,10 @@ SALT = uuid4().hex[:12]
 """Sets this process's prefix-cache salts apart from those of others."""
 
 
+THINK, THOUGHT = "<think>", "</think>\n\n"
+"""What stands around the reasoning that a chat tells apart from its answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What a server can do, as far as it tells without being asked for tokens."""
@@ -205,7 +209,7 @@ class ServerModel(Model):
         alike: dict[object, list[int]] = {}
         for i, request in enumerate(requests):
             # A stream each, so that each can be cut by itself; and servers refuse several greedy choices of one prompt.
-            alone = (able.completions and _streamed(request)) or request.sampling.temperature == 0
+            alone = _streamed(request, able) or request.sampling.temperature == 0
             alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
         answers: dict[int, Completion] = {}
 
@@ -229,14 +233,11 @@ class ServerModel(Model):
             return [Completion("", "error", Usage(calls=1), error=told) for _ in requests]
 
         try:
-            if able.completions:
-                if self.texts.ids(first.context) is None:  # another run let go of this chat
-                    await self.texts.learn([first.context], first.session)
-                if _streamed(first):
-                    return [await self._stream(first, able, again)]
-                found = await self._complete(live, able, again)
-            else:
-                found = await self._chat(live, able, again)
+            if able.completions and self.texts.ids(first.context) is None:  # another run let go of this chat
+                await self.texts.learn([first.context], first.session)
+            if _streamed(first, able):
+                return [await self._stream(first, able, again)]
+            found = await (self._complete if able.completions else self._chat)(live, able, again)
         except OutOfBudget:
             return [Completion("", "budget") for _ in requests]
         except ModelError as error:
@@ -293,59 +294,83 @@ class ServerModel(Model):
                 cached=min(length, cached) if i == 0 else length,
                 completion=request.max_tokens if written is None else min(written, request.max_tokens),
             )
-            read = self._read(request, choice, usage, ids)
+            tokens = tokens_of(choice.get("logprobs"), request.sampling.top_logprobs)
+            read = self._read(request, choice, usage, ids, tokens)
             if request.sampling.prefix_logprobs:
                 head = len(self.texts.ids(Context(request.context.messages)) or ())
                 read = replace(read, prefix=prefix_of(choice.get("prompt_logprobs"), prompt_ids, head))
             completions.append(read)
         return completions
 
-    def _read(self, request: Request, choice: dict[str, Any], usage: Usage, ids: Sequence[int] | None) -> Completion:
-        text = str(choice.get("text") or "")
-        tokens = tokens_of(choice.get("logprobs"), request.sampling.top_logprobs)
-        reason = reason_of(choice)
+    def _read(
+        self,
+        request: Request,
+        choice: dict[str, Any],
+        usage: Usage,
+        ids: Sequence[int] | None,
+        tokens: tuple[Token, ...],
+    ) -> Completion:
+        text, reason = str(choice.get("text") or ""), reason_of(choice)
         if reason == "error":
             return Completion("", "error", usage, error=f"{self.name}: ended with {choice.get('finish_reason')!r}")
-        known = self.texts.ids(request.context)
-        if ids and known is not None and reason != "eos" and "".join(t.text for t in tokens) == text:
-            self.texts.remember(request.context, text, (*known, *ids))
+        if reason != "eos":
+            self._keep(request, text, tokens, ids)
         return Completion(text, reason, usage, tokens)
 
+    def _keep(self, request: Request, text: str, tokens: Sequence[Token], ids: Sequence[int] | None) -> None:
+        """Keep the ids of what was written, so that it is continued on them."""
+        known = self.texts.ids(request.context)
+        if ids and known is not None and "".join(t.text for t in tokens) == text:
+            self.texts.remember(request.context, text, (*known, *ids))
+
     async def _stream(self, request: Request, able: Abilities, again: Again) -> Completion:
-        """One request in pieces, until its own end or the deadline."""
-        body = self._body(request, able, 1) | {"stream": True}
-        body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        prompt = len(self.texts.ids(request.context) or ())
+        """One request in pieces, until its own end, the deadline, or the token after which a watch wants no more."""
+        if able.completions:
+            path, body = "/v1/completions", self._body(request, able, 1)
+            options = {"include_usage": True, "continuous_usage_stats": True}
+            prompt = len(self.texts.ids(request.context) or ())
+        else:
+            path, body = "/v1/chat/completions", self._chat_body(request, able, 1)
+            body |= {"logprobs": True}
+            options, prompt = {"include_usage": True}, request.prompt
+        body |= {"stream": True, "stream_options": options}
 
         async def once(replica: Replica) -> Completion:
+            nonlocal prompt
             gathered, ids = _Gathered(), list[int]()
-            late = False
+            watch = request.watch() if request.watch else None
+            late = cut = False
             try:
                 async with asyncio.timeout(seconds_left(request.deadline)):
                     async with replica.stream(
-                        "/v1/completions", body, headers(session_label(request.session)), self.endpoint.timeout
+                        path, body, headers(session_label(request.session)), self.endpoint.timeout
                     ) as pieces:
                         async for piece in pieces:
-                            gathered.add(piece)
+                            fresh = gathered.add(piece, request.sampling.top_logprobs)
                             for choice in piece.get("choices") or ():
                                 ids += choice.get("token_ids") or ()
-                            _, cached, completion = _counts(piece)
-                            seen = _told_tokens(gathered.choice) or len(gathered.choice["text"].encode())
+                            read, cached, completion = _counts(piece)
+                            if read is not None and not able.completions:
+                                prompt = min(read, request.prompt)
+                            seen = len(gathered.tokens) or len(gathered.text.encode())
                             count = min(max(completion or 0, len(ids)) or seen, request.max_tokens)
                             request.meter.usage = self.rates.price(
                                 prompt=prompt, cached=min(cached, prompt), completion=count
                             )
+                            if watch is not None and not gathered.ended and any(watch(token) for token in fresh):
+                                cut = True
+                                break
             except TimeoutError:
                 late = True
             except Transient as error:
                 raise Transient(str(error), spent=request.meter.usage or error.spent, after=error.after) from error
             usage = request.meter.usage or self.rates.price(prompt=prompt, completion=0)
-            if not late and gathered.choice.get("finish_reason") is None:
+            if not (late or cut or gathered.ended):
                 raise Transient("the stream ended in the middle", spent=request.meter.usage)
-            answer = self._read(request, gathered.choice | {"finish_reason": "length"}, usage, ids) if late else None
-            if answer is not None:
-                return Completion(answer.text, "budget", usage, answer.tokens)
-            return self._read(request, gathered.choice, usage, ids)
+            if late or cut:
+                self._keep(request, gathered.text, gathered.tokens, ids)
+                return Completion(gathered.text, "cancelled" if cut else "budget", usage, tuple(gathered.tokens))
+            return self._read(request, gathered.ending, usage, ids, tuple(gathered.tokens))
 
         return await self.endpoint.attempt(
             once, session=session_label(request.session), deadline=request.deadline, again=again
@@ -353,20 +378,24 @@ class ServerModel(Model):
 
     # Chat completions, where there is nothing better.
 
+    def _chat_body(self, request: Request, able: Abilities, n: int) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": able.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.context.messages],
+            self.max_tokens_field: request.max_tokens,
+            "n": n,
+            **_common(request),
+        }
+        if request.sampling.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.sampling.top_logprobs}
+        return body
+
     async def _chat(self, requests: list[Request], able: Abilities, again: Again) -> list[Completion]:
         first = requests[0]
         label = session_label(first.session)
 
         async def once(replica: Replica) -> Any:
-            body: dict[str, Any] = {
-                "model": able.model,
-                "messages": [{"role": m.role, "content": m.content} for m in first.context.messages],
-                self.max_tokens_field: first.max_tokens,
-                "n": len(requests),
-                **_common(requests[0]),
-            }
-            if first.sampling.top_logprobs:
-                body |= {"logprobs": True, "top_logprobs": first.sampling.top_logprobs}
+            body = self._chat_body(requests[0], able, len(requests))
             return await replica.ask("/v1/chat/completions", body, headers(label), self.endpoint.timeout)
 
         answer = await self.endpoint.attempt(once, session=label, deadline=first.deadline, again=again)
@@ -377,7 +406,7 @@ class ServerModel(Model):
         for i, (request, choice) in enumerate(zip(requests, choices, strict=False)):
             message = choice.get("message") or {}
             reasoning = message.get("reasoning") or message.get("reasoning_content") or ""
-            text = (f"<think>{reasoning}</think>\n\n" if reasoning else "") + str(message.get("content") or "")
+            text = (f"{THINK}{reasoning}{THOUGHT}" if reasoning else "") + str(message.get("content") or "")
             tokens = _chat_tokens(choice.get("logprobs"))
             share = _share(completion, i, len(choices))
             read = request.prompt if prompt is None else min(prompt, request.prompt)
@@ -396,25 +425,50 @@ class ServerModel(Model):
 
 @dataclass(slots=True)
 class _Gathered:
-    """The pieces of a streamed choice, put together."""
+    """The pieces of a streamed choice, of a completion or a chat, put together."""
 
-    choice: dict[str, Any] = field(default_factory=lambda: {"text": "", "logprobs": None})
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    thinking: bool = False
+    finish: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, piece: Any) -> None:
+    @property
+    def ended(self) -> bool:
+        return self.finish.get("finish_reason") is not None
+
+    @property
+    def ending(self) -> dict[str, Any]:
+        """The choice as it would have come in one piece, its log-probabilities aside."""
+        return {"text": self.text, **self.finish}
+
+    def add(self, piece: Any, top: int) -> list[Token]:
+        """Take in a piece; returns the tokens that came with it."""
+        fresh: list[Token] = []
         for choice in piece.get("choices") or ():
-            self.choice["text"] += choice.get("text") or ""
-            if told := choice.get("logprobs"):
-                kept = self.choice["logprobs"] = self.choice["logprobs"] or {}
-                for name in ("tokens", "token_logprobs", "top_logprobs"):
-                    kept[name] = [*kept.get(name, []), *(told.get(name) or [])]
+            told = choice.get("logprobs")
+            if (delta := choice.get("delta")) is None:
+                self.text += choice.get("text") or ""
+                fresh += tokens_of(told, top)
+            else:
+                if thought := delta.get("reasoning") or delta.get("reasoning_content"):
+                    self.text += thought if self.thinking else THINK + thought
+                    self.thinking = True
+                if content := delta.get("content"):
+                    self.text += THOUGHT + content if self.thinking else content
+                    self.thinking = False
+                fresh += _chat_tokens(told)
             for name in ("finish_reason", "stop_reason"):
                 if choice.get(name) is not None:
-                    self.choice[name] = choice[name]
+                    self.finish[name] = choice[name]
+        self.tokens += fresh
+        return fresh
 
 
-def _streamed(request: Request) -> bool:
-    """With a deadline an answer comes in pieces, except one that servers refuse to stream."""
-    return request.deadline is not None and not request.sampling.prefix_logprobs
+def _streamed(request: Request, able: Abilities) -> bool:
+    """With a watch an answer comes in pieces, and with a deadline where it can be continued; except one that servers refuse to
+    stream."""
+    wanted = request.watch is not None or (able.completions and request.deadline is not None)
+    return wanted and not request.sampling.prefix_logprobs
 
 
 def session_label(session: int) -> str:

@@ -1,17 +1,17 @@
 """Votes: pure functions from a candidate set to the same set with an answer and a confidence.
 
-Candidates without an answer abstain. Answers are grouped by the problem's `AnswerSpace.canonical`. A tie goes to the
-answer whose first supporter stands earliest, which no seed and no scheduling can change.
+How answers are grouped and ties broken: `reasonweave.strategies.aggregators.ballots`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, softmax
+from reasonweave.strategies.aggregators.ballots import ballots, elect, ticket, undecided
 
 
 def majority(candidates: Candidates) -> Candidates:
@@ -23,7 +23,8 @@ def majority(candidates: Candidates) -> Candidates:
     >>> vote.answer, round(vote.confidence, 3)
     ('4', 0.667)
     """
-    return _elect(candidates, [1.0] * len(candidates))
+    answers = ballots(candidates)
+    return elect(candidates, answers, [float(len(answer.voters)) for answer in answers])
 
 
 def weighted(candidates: Candidates) -> Candidates:
@@ -40,7 +41,14 @@ def weighted(candidates: Candidates) -> Candidates:
     >>> vote.answer, round(vote.confidence, 3)
     ('5', 0.6)
     """
-    vote = _elect(candidates, [max(0.0, _score(candidate)) for candidate in candidates])
+    return by_weight(candidates, [max(0.0, score_of(candidate)) for candidate in candidates])
+
+
+def by_weight(candidates: Candidates, weights: Sequence[float]) -> Candidates:
+    """A vote with one weight a candidate, 0 or more; the confidence is the share of the weight. Where no vote has weight, the
+    plain majority decides."""
+    answers = ballots(candidates)
+    vote = elect(candidates, answers, [math.fsum(weights[i] for i in answer.voters) for answer in answers])
     return vote if vote.answer is not None else majority(candidates)
 
 
@@ -53,8 +61,8 @@ def best(candidates: Candidates) -> Candidates:
     answered = [c for c in candidates if c.answer is not None]
     if all(c.score is None for c in answered):
         return majority(candidates)
-    top = max(answered, key=_score)
-    value = _score(top)
+    top = foremost(candidates, answered, [score_of(c) for c in answered])
+    value = score_of(top)
     return replace(candidates, answer=top.answer, confidence=value if 0 <= value <= 1 else None)
 
 
@@ -70,16 +78,15 @@ def heaviest(candidates: Candidates) -> Candidates:
     weights = candidates.weights
     answered = [i for i, c in enumerate(candidates) if c.answer is not None]
     if not answered:
-        return replace(candidates, answer=None, confidence=None)
-    top = max(answered, key=lambda i: float(weights[i]))
-    return replace(candidates, answer=candidates[top].answer, confidence=float(weights[top]))
+        return undecided(candidates)
+    top = foremost(candidates, [candidates[i] for i in answered], [float(weights[i]) for i in answered])
+    return replace(candidates, answer=top.answer, confidence=max(float(weights[i]) for i in answered))
 
 
 def posterior(candidates: Candidates) -> Candidates:
     """A vote by particle weight: the most probable answer under a weighted set (Feng et al., 2025, end so); its share of the
     weight of those that answer is the confidence. Where no vote has weight, the plain majority decides."""
-    vote = _elect(candidates, candidates.weights.tolist())
-    return vote if vote.answer is not None else majority(candidates)
+    return by_weight(candidates, candidates.weights.tolist())
 
 
 @dataclass(frozen=True)
@@ -94,26 +101,15 @@ class Drawn:
             yield replace(roots, answer=roots[at].answer, confidence=None)
 
 
-def _score(candidate: Candidate) -> float:
+def score_of(candidate: Candidate) -> float:
     """A candidate's score; nothing, or not a number, is below everything."""
     value = candidate.score.value if candidate.score is not None else math.nan
     return -math.inf if math.isnan(value) else value
 
 
-def _elect(candidates: Candidates, weights: Sequence[float]) -> Candidates:
-    """The answer with the greatest summed weight, one for each candidate; the words of its first supporter stand for all."""
-    ballots: dict[Hashable, list[float]] = {}
-    words: dict[Hashable, str] = {}
-    for candidate, weight in zip(candidates, weights, strict=True):
-        if (answer := candidate.answer) is not None:
-            key = candidate.problem.answers.canonical(answer)
-            ballots.setdefault(key, []).append(weight)
-            words.setdefault(key, answer)
-    if any(math.inf in some for some in ballots.values()):  # beyond comparison: only these count
-        ballots = {key: [float(weight == math.inf) for weight in some] for key, some in ballots.items()}
-    sums = {key: math.fsum(some) for key, some in ballots.items()}
-    total = math.fsum(sums.values())
-    if total <= 0:
-        return replace(candidates, answer=None, confidence=None)
-    winner = max(sums, key=sums.__getitem__)
-    return replace(candidates, answer=words[winner], confidence=sums[winner] / total)
+def foremost(candidates: Candidates, some: Sequence[Candidate], merits: Sequence[float]) -> Candidate:
+    """The one with the greatest merit among some of a set; the set's seed breaks ties."""
+    top = max(merits)
+    return min(
+        (c for c, m in zip(some, merits, strict=True) if m == top), key=lambda c: ticket(candidates.seed, c.text)
+    )

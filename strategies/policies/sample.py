@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.protocols import Watching
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Sampling, Step, Token
+
+CUT = "cut"
+"""The label of a step in whose middle a watch ended the writing."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Sample:
     that many alternatives (`Step.told`), for policies and votes that read uncertainty.
 
     A candidate is done when the model ends by itself, with an answer or without, when it fills the model's context, and when a
-    whole solution reaches its ceiling. A step cut by its ceiling is open: the next call goes on in the middle of it.
+    whole solution reaches its ceiling. A step cut by its ceiling is open: the next call goes on in the middle of it. One whose
+    `watch` does not want the rest is done there, its last step labelled "cut" (`was_cut`).
     """
 
     model: Model
@@ -29,13 +34,14 @@ class Sample:
     top_k: int = 0
     max_tokens: int = 512
     top_logprobs: int = 0
+    watch: Watching | None = None
 
     async def extend(self, candidates: Sequence[Candidate], run: Run) -> list[Candidate]:
         """One call for all; candidates with the same text share one prompt, each with a seed of its own."""
         contexts = [candidate.context for candidate in candidates]
         stop = (self.until,) if self.until else ()
         sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_tokens, stop, self.top_logprobs)
-        completions = await self.model.generate(contexts, run, sampling=sampling)
+        completions = await self.model.generate(contexts, run, sampling=sampling, watch=self.watch)
         return [self._extended(c, written) for c, written in zip(candidates, completions, strict=True)]
 
     def _extended(self, candidate: Candidate, written: Completion) -> Candidate:
@@ -49,14 +55,31 @@ def continued(candidate: Candidate, written: Completion, author: str, *, whole: 
         return replace(candidate, done=True, failed=written.error or "request failed")
     if written.finish_reason == "budget" and not written.text:
         return candidate
-    done = full or written.finish_reason == "eos"
+    cut_off = written.finish_reason == "cancelled"
+    done = full or cut_off or written.finish_reason == "eos"
     steps = split(written, author, told=told)
+    if cut_off:
+        steps = (*steps[:-1], replace(steps[-1], label=CUT, open=True)) if steps else (Step("", author, 0, label=CUT),)
     return candidate.extend(*steps, done=done) if steps else replace(candidate, done=done)
 
 
-def whole(model: Model, *, temperature: float = 0.8, max_tokens: int = 1024) -> Sample:
+def whole(
+    model: Model,
+    *,
+    temperature: float = 0.8,
+    max_tokens: int = 1024,
+    top_logprobs: int = 0,
+    watch: Watching | None = None,
+) -> Sample:
     """A policy that writes whole solutions, one call each: what best-of-n and self-consistency sample from."""
-    return Sample(model, until=None, temperature=temperature, max_tokens=max_tokens)
+    return Sample(
+        model, until=None, temperature=temperature, max_tokens=max_tokens, top_logprobs=top_logprobs, watch=watch
+    )
+
+
+def was_cut(candidate: Candidate) -> bool:
+    """Was this candidate's writing ended by a watch, so that it is no whole solution?"""
+    return any(step.label == CUT for step in candidate.steps)
 
 
 def usable(before: Candidate, drafts: Sequence[Candidate]) -> list[Candidate]:
