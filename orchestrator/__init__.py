@@ -6,7 +6,7 @@ from reasonweave.orchestrator import Budget, chain, open_model, solve
 if __name__ == "orchestrator":
     raise ImportError("install the project (pip install -e .) and import reasonweave.orchestrator, not orchestrator")
 
-from reasonweave.orchestrator.answers import BoxedAnswers
+from reasonweave.orchestrator.answers import BoxedAnswers, FreeText
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates, Reserve
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import (
@@ -33,6 +33,8 @@ from reasonweave.orchestrator.protocols import (
 )
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve, solve
+from reasonweave.orchestrator.solve_each import Batch, asolve_each, solve_each
+from reasonweave.orchestrator.tool_calls import ToolCall, ToolCalls, calls_in
 from reasonweave.orchestrator.trace import Jsonl, Tracer
 from reasonweave.orchestrator.types import (
     Candidate,
@@ -52,6 +54,7 @@ __all__ = [
     "Aggregator",
     "AnswerSpace",
     "BadInput",
+    "Batch",
     "BoxedAnswers",
     "Budget",
     "Candidate",
@@ -60,6 +63,7 @@ __all__ = [
     "Condition",
     "Context",
     "Finish",
+    "FreeText",
     "Graph",
     "GraphError",
     "Jsonl",
@@ -85,13 +89,18 @@ __all__ = [
     "StepPolicy",
     "Strategy",
     "Token",
+    "ToolCall",
+    "ToolCalls",
     "Tracer",
     "Usage",
     "UserError",
     "Verifier",
     "asolve",
+    "asolve_each",
+    "calls_in",
     "chain",
     "drive",
     "open_model",
     "solve",
+    "solve_each",
 ]

@@ -119,3 +119,30 @@ class BoxedAnswers:
 
     def same(self, a: str, b: str) -> bool:
         return self.canonical(a) == self.canonical(b)
+
+
+def after_thinking(text: str) -> str:
+    """What a text says once its thinking is over: what follows the last ``</think>``, up to a ``<think>`` that nothing closes.
+
+    >>> after_thinking("<think>2 or 3?</think> Three."), after_thinking("Three."), after_thinking("<think>2 or")
+    ('Three.', 'Three.', '')
+    """
+    return text.rpartition("</think>")[2].partition("<think>")[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class FreeText:
+    """Free text, where all that is said after the thinking is the answer.
+
+    Two answers are the same where their words are, white space aside. Votes can hardly count such answers; a model that reads
+    them can choose among them.
+    """
+
+    def extract(self, text: str) -> str | None:
+        return after_thinking(text) or None
+
+    def canonical(self, answer: str) -> Hashable:
+        return " ".join(answer.split())
+
+    def same(self, a: str, b: str) -> bool:
+        return self.canonical(a) == self.canonical(b)

@@ -62,6 +62,22 @@ class Result:
         return self.solution.text if self.solution else ""
 
 
+def check_call(strategy: Strategy, budget: Budget | None) -> None:
+    """Raises `BadInput` for a strategy or a budget that is none."""
+    if not isinstance(strategy, Strategy) or isinstance(strategy, type):
+        raise BadInput(
+            f"{strategy!r} is no strategy: it has no search(); policies and votes go into chain(...) or BestOfN"
+        )
+    if budget is not None and not isinstance(budget, Budget):
+        raise BadInput(f"budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
+
+
+def answer_of(found: Candidates) -> str | None:
+    """What was concluded from a set or, where nothing was, what its best candidate says."""
+    best = found.best
+    return found.answer if found.answer is not None or found.abstains or best is None else best.answer
+
+
 async def asolve(
     problem: Problem | str,
     strategy: Strategy,
@@ -78,23 +94,16 @@ async def asolve(
     `trace` is told every event; `within` is a larger account (a whole evaluation's) that this run also draws on.
     """
     problem = Problem(problem) if isinstance(problem, str) else problem
-    if not isinstance(strategy, Strategy) or isinstance(strategy, type):
-        raise BadInput(
-            f"{strategy!r} is no strategy: it has no search(); policies and votes go into chain(...) or BestOfN"
-        )
-    if budget is not None and not isinstance(budget, Budget):
-        raise BadInput(f"budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
+    check_call(strategy, budget)
     tally, began = Tally(), time.monotonic()
     run = Run(operator.index(seed), ledger=Ledger(budget, within), tracer=both(tally, trace), session=Session())
     try:
         found = await drive(strategy, Candidates.of(problem), run)
     finally:
         run.session.close()
-    best = found.best
-    answer = found.answer if found.answer is not None or found.abstains or best is None else best.answer
     return Result(
         problem=problem,
-        answer=answer,
+        answer=answer_of(found),
         confidence=found.confidence,
         candidates=found,
         usage=dict(sorted(tally.usage.items())),

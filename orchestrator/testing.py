@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, wanted
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier, Watching
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
@@ -106,7 +106,7 @@ class ScriptedModel(Model):
             pieces, reason = pieces[: request.max_tokens], "length"
         rng = random.Random(f"{request.seed}/logprobs")
         tokens = tuple(Token(piece, -rng.random()) for piece in pieces)
-        if request.watch is not None and (kept := wanted(tokens, request.watch)) < len(tokens):
+        if request.watch is not None and (kept := cut_at(tokens, request.watch(), ended=True)) is not None:
             tokens, reason = tokens[:kept], "cancelled"
         usage = self.rates.price(prompt=self.count(request.context), completion=len(tokens))
         return Completion("".join(token.text for token in tokens), reason, usage, tokens)

@@ -27,13 +27,14 @@ from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
 from reasonweave.tasks.base import Task, is_text
-from reasonweave.tasks.evaluation.display import Display, Meter, stderr, stdout, table
+from reasonweave.tasks.evaluation.display import Display, Meter, confidence_table, stderr, stdout, table
 from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.evaluation.summary import Summary, scaled
 from reasonweave.tasks.jsonl import JsonlTask
 from reasonweave.tasks.opening import LAB, Models, check_roles, open_task, settings_of, specs_of, where
+from reasonweave.tasks.replay import replay_
 
 FIRST = ("single", "self-consistency", "best-of-n")
 """What `eval` compares where no workflow is named."""
@@ -303,6 +304,8 @@ def _conclude(
         return
     console = stdout()
     console.print(table(summaries, title, console.width))
+    if (sure := confidence_table(summaries, console.width)) is not None:
+        console.print("", sure)
     if broken := [s for s in summaries if s.errors]:
         for s in broken:
             told = f"{s.label}: {s.errors} of {s.n} failed, the first with: {s.first_error}"
@@ -323,6 +326,7 @@ def _as_data(s: Summary) -> dict[str, Any]:
         "accuracy": s.accuracy,
         "interval": [low, high],
         "no_answer": s.no_answer,
+        "abstained": s.confidence.abstained if s.confidence else 0,
         "errors": s.errors,
         "first_error": s.first_error,
         "stopped_by_budget": s.limited,
@@ -330,6 +334,7 @@ def _as_data(s: Summary) -> dict[str, Any]:
         "flops": s.total.flops,
         "usd": s.total.usd,
         "seconds": s.seconds,
+        "confidence": s.confidence.data if s.confidence else None,
     }
 
 
@@ -390,6 +395,7 @@ def _show(result: Result, as_json: bool) -> None:
         told = {
             "answer": result.answer,
             "confidence": result.confidence,
+            "abstained": result.answer is None and result.candidates.abstains,
             "solution": result.text,
             "tokens": usage,
             "flops": result.total.flops,
@@ -399,8 +405,9 @@ def _show(result: Result, as_json: bool) -> None:
         }
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
+    none = "none (it abstains)" if result.candidates.abstains else "none"
     sure = "" if result.confidence is None else f"  (confidence {result.confidence:.2f})"
-    print(f"{result.text.rstrip()}\n\nanswer: {result.answer or 'none'}{sure}")
+    print(f"{result.text.rstrip()}\n\nanswer: {result.answer or none}{sure}")
     spent = ", ".join(f"{name} {tokens:,}" for name, tokens in usage.items()) or "none"
     print(f"tokens: {spent}; FLOPs {scaled(result.total.flops)}; {result.seconds:.2f} s")
     if result.stopped:
@@ -449,6 +456,9 @@ def doctor(
     with _manners(), _servers().examined(models, start) as served:
         if _servers().doctor(served):
             raise typer.Exit(1)
+
+
+app.command("replay")(_manners()(replay_))
 
 
 class Kind(StrEnum):

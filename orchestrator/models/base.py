@@ -274,10 +274,24 @@ def unwatched() -> Callable[[Token], bool]:
     return lambda token: False
 
 
-def wanted(tokens: Sequence[Token], watch: Watching) -> int:
-    """How many of these tokens a fresh watch lets through; the last one may be where it says True, unless it is the end."""
-    over = watch()
-    return next((i for i, token in enumerate(tokens, 1) if over(token)), len(tokens))
+def either(*watches: Watching | None) -> Watching:
+    """A watch that cuts where one of these does. Each of them is shown every token."""
+
+    def make() -> Callable[[Token], bool]:
+        over = [watch() for watch in watches if watch is not None]
+        return lambda token: sum(watch(token) for watch in over) > 0
+
+    return make
+
+
+def cut_at(tokens: Sequence[Token], over: Callable[[Token], bool], *, ended: bool) -> int | None:
+    """After how many of these new tokens a watch wants no more; None where it wants all, and may want more.
+
+    It is shown them in order, but not the one that ended the generation: after that there is nothing to cut. So what is cut does
+    not depend on how many tokens come together.
+    """
+    shown = tokens[:-1] if ended else tokens
+    return next((count for count, token in enumerate(shown, 1) if over(token)), None)
 
 
 async def asked_once(model: Model, contexts: Sequence[Context], run: Run, sampling: Sampling) -> list[Completion]:

@@ -414,8 +414,17 @@ class Engine:
                 sequence.end = "length"
             if sequence.end is None and sequence.request.deadline is not None and now > sequence.request.deadline:
                 sequence.end = "budget"
-            if sequence.end is None and sequence.watch is not None and sequence.watch(sequence.tokens[-1]):
+            if sequence.end is None and sequence.watch is not None and self._unwanted(sequence, sequence.watch):
                 sequence.end = "cancelled"
+
+    def _unwanted(self, sequence: _Sequence, watch: Callable[[Token], bool]) -> bool:
+        """Does the watch want no more? One that raises fails its own call, and nothing else that is in flight."""
+        try:
+            return watch(sequence.tokens[-1])
+        except Exception as error:
+            sequence.job.cancelled = True
+            sequence.job.fail(error)
+            return False
 
     def _show(self, token: int) -> str:
         return self.vocabulary.pieces[token].decode(errors="replace")
@@ -469,7 +478,7 @@ class EmbeddedModel(Model):
         job.left = len(job.sequences)
         try:
             await self.engine.submit(job, future)
-        except asyncio.CancelledError:
+        except BaseException:
             for sequence in job.sequences:
                 sequence.request.meter.usage = self._usage(sequence)
             raise

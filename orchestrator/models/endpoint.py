@@ -11,7 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -139,11 +139,15 @@ class Replica:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, body: Body, headers: Mapping[str, str], timeout: float
+        self, path: str, body: Body, headers: Mapping[str, str], timeout: float, sent: Callable[[], None]
     ) -> AsyncIterator[AsyncIterator[Any]]:
-        """One request whose answer comes in pieces. Leaving the block closes the connection, which aborts the request."""
+        """One request whose answer comes in pieces. Leaving the block closes the connection, which aborts the request.
+
+        `sent` is called once the request has its place in the queue, and is on its way.
+        """
         options = _options(headers, timeout)
         async with self._judged():
+            sent()
             pieces = await self.client.post(
                 self.root + path,
                 cast_to=object,
@@ -152,10 +156,14 @@ class Replica:
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
+            read = aiter(pieces)
             try:
-                yield aiter(pieces)
+                yield read
             finally:
                 await pieces.close()
+                with suppress(Exception):  # where it was left in the middle, the client's generators end now, and not some day
+                    async for _ in read:
+                        pass
 
     @asynccontextmanager
     async def _judged(self) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, seconds_left
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, seconds_left
 from reasonweave.orchestrator.models.launch import QUIET
 from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
 from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, prefix_of, reason_of, together, tokens_of
@@ -72,6 +72,7 @@ class _Engine:
         """The final output of one request; keeps its meter, and ends at the request's deadline with what there is."""
         llm, last, ids = await self.llm(), None, prompt["prompt_token_ids"]
         watch, seen = request.watch() if request.watch else None, 0
+        request.meter.usage = rates.price(prompt=len(ids), completion=0)
         try:
             async with asyncio.timeout(seconds_left(request.deadline)):
                 async with aclosing(llm.generate(prompt, params, f"rw-{next(_numbers)}")) as outputs:
@@ -80,15 +81,17 @@ class _Engine:
                         written = len(found.token_ids)
                         cached = min(len(ids), output.num_cached_tokens or 0)
                         request.meter.usage = rates.price(prompt=len(ids), cached=cached, completion=written)
-                        if watch is None or found.finish_reason is not None:
+                        if watch is None:
                             continue
-                        fresh = tokens_of(
-                            _told(found.logprobs[seen:], found.token_ids[seen:]), request.sampling.top_logprobs
-                        )
-                        seen = written
-                        if any(watch(token) for token in fresh):
+                        told = _told(found.logprobs[seen:], found.token_ids[seen:])
+                        fresh = tokens_of(told, request.sampling.top_logprobs)
+                        kept = cut_at(fresh, watch, ended=found.finish_reason is not None)
+                        if kept is not None:
+                            found.text = found.text.removesuffix("".join(token.text for token in fresh[kept:]))
+                            found.token_ids = found.token_ids[: seen + kept]
                             found.finish_reason = "cancelled"
                             break
+                        seen = written
         except TimeoutError:
             if last is not None:
                 last.outputs[0].finish_reason = "budget"
@@ -209,6 +212,8 @@ class EngineModel(Model):
 
     async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
         answers: dict[int, Completion] = {}
+        for request in requests:
+            request.meter.usage = Usage()  # nothing is asked yet
 
         async def one(i: int, request: Request) -> None:
             try:

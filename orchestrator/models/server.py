@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
-from reasonweave.orchestrator.models.base import Model, Request, seconds_left
+from reasonweave.orchestrator.models.base import Model, Request, cut_at, seconds_left, unwatched
 from reasonweave.orchestrator.models.endpoint import (
     Again,
     Endpoint,
@@ -209,7 +209,10 @@ class ServerModel(Model):
         alike: dict[object, list[int]] = {}
         for i, request in enumerate(requests):
             # A stream each, so that each can be cut by itself; and servers refuse several greedy choices of one prompt.
-            alone = _streamed(request, able) or request.sampling.temperature == 0
+            streamed = _streamed(request, able)
+            if streamed:
+                request.meter.usage = Usage()  # nothing is asked yet
+            alone = streamed or request.sampling.temperature == 0
             alike.setdefault((request.context, request.max_tokens, i if alone else None), []).append(i)
         answers: dict[int, Completion] = {}
 
@@ -331,7 +334,8 @@ class ServerModel(Model):
             prompt = len(self.texts.ids(request.context) or ())
         else:
             path, body = "/v1/chat/completions", self._chat_body(request, able, 1)
-            body |= {"logprobs": True}
+            if request.watch is not unwatched:
+                body |= {"logprobs": True}
             options, prompt = {"include_usage": True}, request.prompt
         body |= {"stream": True, "stream_options": options}
 
@@ -339,13 +343,18 @@ class ServerModel(Model):
             nonlocal prompt
             gathered, ids = _Gathered(), list[int]()
             watch = request.watch() if request.watch else None
-            late = cut = False
+            late = cut = came = False
+
+            def sent() -> None:
+                request.meter.usage = self.rates.price(prompt=prompt, completion=0)
+
             try:
                 async with asyncio.timeout(seconds_left(request.deadline)):
                     async with replica.stream(
-                        path, body, headers(session_label(request.session)), self.endpoint.timeout
+                        path, body, headers(session_label(request.session)), self.endpoint.timeout, sent
                     ) as pieces:
                         async for piece in pieces:
+                            came = True
                             fresh = gathered.add(piece, request.sampling.top_logprobs)
                             for choice in piece.get("choices") or ():
                                 ids += choice.get("token_ids") or ()
@@ -357,23 +366,32 @@ class ServerModel(Model):
                             request.meter.usage = self.rates.price(
                                 prompt=prompt, cached=min(cached, prompt), completion=count
                             )
-                            if watch is not None and not gathered.ended and any(watch(token) for token in fresh):
+                            kept = None if watch is None else cut_at(fresh, watch, ended=gathered.ended)
+                            if kept is not None:
+                                gathered.drop(fresh[kept:])
                                 cut = True
                                 break
+                if not (cut or gathered.ended):
+                    raise Transient("the stream ended in the middle", spent=None)
             except TimeoutError:
                 late = True
             except Transient as error:
-                raise Transient(str(error), spent=request.meter.usage or error.spent, after=error.after) from error
-            usage = request.meter.usage or self.rates.price(prompt=prompt, completion=0)
-            if not (late or cut or gathered.ended):
-                raise Transient("the stream ended in the middle", spent=request.meter.usage)
+                spent = request.meter.usage if came else error.spent
+                request.meter.usage = None
+                raise Transient(str(error), spent=spent, after=error.after) from error
+            usage = request.meter.usage
             if late or cut:
-                self._keep(request, gathered.text, gathered.tokens, ids)
+                self._keep(request, gathered.text, gathered.tokens, ids[: len(gathered.tokens)])
                 return Completion(gathered.text, "cancelled" if cut else "budget", usage, tuple(gathered.tokens))
             return self._read(request, gathered.ending, usage, ids, tuple(gathered.tokens))
 
+        def another(spent: Usage | None) -> bool:
+            granted = again(spent)
+            request.meter.usage = Usage()  # nothing is under way in the pause between two attempts
+            return granted
+
         return await self.endpoint.attempt(
-            once, session=session_label(request.session), deadline=request.deadline, again=again
+            once, session=session_label(request.session), deadline=request.deadline, again=another
         )
 
     # Chat completions, where there is nothing better.
@@ -439,11 +457,17 @@ class _Gathered:
     @property
     def ending(self) -> dict[str, Any]:
         """The choice as it would have come in one piece, its log-probabilities aside."""
-        return {"text": self.text, **self.finish}
+        return {"text": self.text + THOUGHT if self.thinking else self.text, **self.finish}
+
+    def drop(self, tokens: Sequence[Token]) -> None:
+        """Take back the newest tokens."""
+        self.text = self.text.removesuffix("".join(token.text for token in tokens))
+        self.tokens = self.tokens[: len(self.tokens) - len(tokens)]
 
     def add(self, piece: Any, top: int) -> list[Token]:
-        """Take in a piece; returns the tokens that came with it."""
+        """Take in a piece; returns the tokens that came with it, or its text as one where the server tells no tokens."""
         fresh: list[Token] = []
+        before = len(self.text)
         for choice in piece.get("choices") or ():
             told = choice.get("logprobs")
             if (delta := choice.get("delta")) is None:
@@ -461,7 +485,7 @@ class _Gathered:
                 if choice.get(name) is not None:
                     self.finish[name] = choice[name]
         self.tokens += fresh
-        return fresh
+        return fresh or [Token(text) for text in (self.text[before:],) if text]
 
 
 def _streamed(request: Request, able: Abilities) -> bool:

@@ -12,6 +12,7 @@ from reasonweave.strategies.policies.best_step import (
     Momentum,
 )
 from reasonweave.strategies.policies.budget_forcing import BudgetForcing
+from reasonweave.strategies.policies.dynasor import Probed, certaindex, dynasor
 from reasonweave.strategies.policies.guard import Guard
 from reasonweave.strategies.policies.guided import (
     Advantage,
@@ -32,12 +33,15 @@ from reasonweave.strategies.policies.signals import Mixture
 from reasonweave.strategies.policies.spec_reason import spec_reason
 from reasonweave.strategies.policies.speculate import Speculate
 from reasonweave.strategies.policies.switch import Fallback, Nudge, Switch
+from reasonweave.strategies.policies.thinking import DEER, AlphaOne, NoThinking
 
 __all__ = [
+    "DEER",
     "Above",
     "AboveMean",
     "Advantage",
     "Aligned",
+    "AlphaOne",
     "Always",
     "AtLeast",
     "BestStep",
@@ -60,8 +64,10 @@ __all__ = [
     "Lookahead",
     "Mixture",
     "Momentum",
+    "NoThinking",
     "Nudge",
     "Oracle",
+    "Probed",
     "Reader",
     "Reading",
     "RunningQuality",
@@ -74,6 +80,8 @@ __all__ = [
     "Threshold",
     "Weighted",
     "arbitrage",
+    "certaindex",
+    "dynasor",
     "rsd",
     "spec_reason",
     "spec_search",

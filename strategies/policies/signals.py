@@ -52,6 +52,19 @@ def closeness(token: Token) -> float:
     return 1 - (math.exp(token.top[0][1]) - second)
 
 
+def confidence(token: Token) -> float:
+    """Minus the mean log-probability of the alternatives told, in nats (DeepConf's token confidence, k = 20; Fu et al., 2025).
+
+    The other way round than a `Signal`: higher is surer. log k where the k alternatives share everything evenly. Those of
+    probability zero are left out; nan where none is told.
+
+    >>> round(confidence(Token("a", 0.0, (("a", math.log(0.5)), ("b", math.log(0.5))))), 4)
+    0.6931
+    """
+    logs = [p for _, p in token.top if p > -math.inf]
+    return -math.fsum(logs) / len(logs) if logs else math.nan
+
+
 def told(steps: Sequence[Step]) -> list[Token]:
     """The tokens of these steps, in order, as far as they were kept."""
     return [token for step in steps for token in step.told]

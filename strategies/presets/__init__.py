@@ -1,5 +1,8 @@
 """The named workflows. Roles come in by parameter name (`small`, `large`, `prm`); numbers with defaults are options."""
 
+from reasonweave.strategies.presets.adaptive import adaptive_consistency, deepconf, esc, short_m_at_k
+from reasonweave.strategies.presets.cascades import attempts, capability_aware, cascade, prune_midway
+from reasonweave.strategies.presets.judged import fusion, gen_select, gen_synthesis, universal_self_consistency
 from reasonweave.strategies.presets.sampling import best_of_n, self_consistency, single, single_large, weighted_majority
 from reasonweave.strategies.presets.searches import (
     ab_mcts,
@@ -19,6 +22,8 @@ from reasonweave.strategies.presets.searches import (
     tree_of_thoughts,
     twisted_smc,
 )
+from reasonweave.strategies.presets.selective import selective
+from reasonweave.strategies.presets.thinking import alpha_one, deer, dynasor, no_thinking
 from reasonweave.strategies.presets.two_models import (
     budget_forcing,
     entropy_switch,
@@ -29,35 +34,70 @@ from reasonweave.strategies.presets.two_models import (
     spec_reason,
     speculative_thinking,
 )
+from reasonweave.strategies.presets.votes import (
+    best_of_majority,
+    deepconf_offline,
+    majority_of_bests,
+    perplexity_consistency,
+    pessimism,
+    rpc,
+    self_certainty,
+    soft_best_of_n,
+)
 
 __all__ = [
     "ab_mcts",
+    "adaptive_consistency",
+    "alpha_one",
     "astar",
+    "attempts",
     "beam",
+    "best_of_majority",
     "best_of_n",
     "budget_forcing",
+    "capability_aware",
+    "cascade",
+    "deepconf",
+    "deepconf_offline",
+    "deer",
     "dvts",
+    "dynasor",
     "entropic_particle_filter",
     "entropy_switch",
+    "esc",
+    "fusion",
+    "gen_select",
+    "gen_synthesis",
     "gsi",
     "lookahead",
+    "majority_of_bests",
     "mcts",
     "mur",
+    "no_thinking",
     "particle_filter",
     "particle_gibbs",
+    "perplexity_consistency",
+    "pessimism",
     "phi_decoding",
     "power_sampling",
+    "prune_midway",
     "rebase",
+    "rpc",
     "rsd",
+    "selective",
+    "self_certainty",
     "self_certainty_filter",
     "self_consistency",
+    "short_m_at_k",
     "single",
     "single_large",
+    "soft_best_of_n",
     "spec_reason",
     "speculative_thinking",
     "stochastic_beam",
     "tree_bon",
     "tree_of_thoughts",
     "twisted_smc",
+    "universal_self_consistency",
     "weighted_majority",
 ]

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.searches.live import complete
+from reasonweave.strategies.searches.live import extend_live
 
 
 async def in_order(
@@ -17,19 +17,25 @@ async def in_order(
 ) -> AsyncGenerator[Candidate, None]:
     """At most n samples, each written to its end (in `most` extensions at most), in the order of their numbers.
 
-    Sample i continues the i-th root, in turn, on a path of its own, ("sample", i). Up to `ahead` of them are under way at the
-    same time, and whoever stops reading cancels those that are. So what is read does not depend on timing; only what the
-    others cost does. Where one fails, or the budget refuses it, those of the others that are finished, and paid, come first.
+    Sample i continues the i-th root, in turn, on a path of its own, ("sample", i). Up to `ahead` of them (1 or more) are under
+    way at the same time, and whoever stops reading cancels those that are. So what is read does not depend on timing; only what
+    the others cost does. Where one fails, or the budget refuses it, what was written, and paid, of it and the others comes first.
 
         async with aclosing(in_order(...)) as samples:
             async for sample in samples: ...
     """
     under_way: deque[asyncio.Task[Candidate]] = deque()
+    written: dict[int, Candidate] = {}
     begun = 0
 
     async def one(i: int) -> Candidate:
-        root = Candidates((roots[i % len(roots)],))
-        return (await complete(policy, root, run.child("sample", i), most=most))[0]
+        sample = Candidates((roots[i % len(roots)],))
+        for t in range(most):
+            if sample.all_done:
+                break
+            sample = await extend_live(policy, sample, run.child("sample", i, "complete", t))
+            written[i] = sample[0]
+        return sample[0]
 
     try:
         for i in range(n if roots.items else 0):
@@ -38,11 +44,11 @@ async def in_order(
                 begun += 1
             await asyncio.wait([under_way[0]])
             if (error := under_way[0].exception()) is not None:
-                for other in under_way:
-                    if other.done() and not other.cancelled() and other.exception() is None:
-                        yield other.result()
+                for j in sorted(written):
+                    yield written[j]
                 raise error
             yield under_way.popleft().result()
+            written.pop(i, None)
     finally:
         for task in under_way:
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from reasonweave.tasks.evaluation.confidence import LAMBDAS, Confidence
 from reasonweave.tasks.evaluation.records import Record
 from reasonweave.tasks.evaluation.stats import wilson
 from reasonweave.tasks.evaluation.summary import Summary, scaled
@@ -100,9 +102,78 @@ def table(summaries: Sequence[Summary], title: str, width: int = 120) -> Table:
 
     Where `width` columns do not hold that, the models' tokens are added up and rarer figures left out, and it says so.
     """
-    drawn = [_table(summaries, title, layout) for layout in LAYOUTS]
+    return _fitting([_table(summaries, title, layout) for layout in LAYOUTS], width)
+
+
+def _fitting(drawn: Sequence[Table], width: int) -> Table:
+    """The first table that fits, else the last."""
     probe = Console(width=1000)
-    return next((each for each in drawn if probe.measure(each).minimum <= width), drawn[-1])
+    return next((each for each in drawn if probe.measure(each).maximum <= width), drawn[-1])
+
+
+CONFIDENCE = {
+    "n": ("n", "n answers with a known confidence"),
+    "ece": ("ECE", "ECE, their calibration error in 10 bins"),
+    "interval": ("95 %\ninterval", "with a bootstrap interval"),
+    "brier": ("Brier", "Brier score"),
+    "half": ("surest\nhalf", "accuracy of the surest half"),
+    "coverage": ("coverage\nat 5 %", "share of all problems that a threshold answers with 5 % wrong, in hindsight"),
+    "answered": ("right of\nanswered", "accuracy of what was answered"),
+    "abstained": ("abs-\ntained", "abstentions"),
+    "utility": ("", "utility, right − λ · wrong a problem"),
+}
+"""The columns of the table of confidences: what stands above each, and what the caption says of it."""
+CONFIDENCE_LAYOUTS = (
+    tuple(CONFIDENCE),
+    ("n", "ece", "brier", "half", "coverage", "answered", "abstained", "utility"),
+    ("n", "ece", "half", "coverage", "answered", "abstained"),
+    ("ece", "half", "coverage", "answered", "abstained"),
+    ("ece", "half", "abstained"),
+    ("ece",),
+)
+"""What it shows, by how much room there is."""
+
+
+def confidence_table(summaries: Sequence[Summary], width: int = 120) -> Table | None:
+    """What the workflows' confidences were worth; None where none has any. Fitted to `width` columns as `table` is."""
+    told = [(s.label, s.confidence) for s in summaries if s.confidence is not None]
+    return _fitting([_confidences(told, layout) for layout in CONFIDENCE_LAYOUTS], width) if told else None
+
+
+def _confidences(told: Sequence[tuple[str, Confidence]], layout: Sequence[str]) -> Table:
+    drawn = Table(
+        title="confidence",
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    drawn.caption = "; ".join(CONFIDENCE[key][1] for key in layout).replace("; with", ", with") + "."
+    if layout is not CONFIDENCE_LAYOUTS[0]:
+        drawn.caption += " The rest is in a wider terminal and in --json."
+    drawn.add_column("workflow", no_wrap=True)
+    for key in layout:
+        for name in [f"λ = {lam}" for lam in LAMBDAS] if key == "utility" else [CONFIDENCE[key][0]]:
+            drawn.add_column(name, justify="right", no_wrap=True)
+    for label, c in told:
+        cells = {
+            "n": [str(c.known)],
+            "ece": [_figure(c.ece, "{:.3f}")],
+            "interval": ["–".join(_figure(edge, "{:.2f}") for edge in c.ece_interval)],
+            "brier": [_figure(c.brier, "{:.3f}")],
+            "half": [_figure(100 * c.surest_half, "{:.1f} %")],
+            "coverage": [f"{100 * c.coverage:.1f} %"],
+            "answered": [_figure(100 * c.accuracy, "{:.1f} %")],
+            "abstained": [str(c.abstained)],
+            "utility": [f"{c.utility[lam]:.2f}" for lam in LAMBDAS],
+        }
+        drawn.add_row(label, *(cell for key in layout for cell in cells[key]))
+    return drawn
+
+
+def _figure(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else form.format(value)
 
 
 def _table(summaries: Sequence[Summary], title: str, layout: Sequence[str]) -> Table:

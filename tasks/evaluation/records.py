@@ -7,19 +7,25 @@ Everything that may differ between two runs of one seed is under `times`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, field_serializer
 
-from reasonweave.orchestrator.types import Usage
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.types import Candidate, Usage
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 added the samples; files of 1 still load, without any."""
+CUT = "cut"
+"""The label of a step in whose middle a watch ended the writing, as policies write it."""
 PACKAGES = ("reasonweave", "numpy", "tokenizers", "safetensors", "networkx", "pydantic")
 
 
@@ -59,8 +65,63 @@ class Written(BaseModel):
     tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One of a run's final candidates. In the file, what has its default is left out.
+
+    `logprob` is the sum over its tokens, None where unknown; `open` says that it stops in the middle of a step; `cut`, that a
+    watch ended it. `score` is the verifier's value, with `steps` where it has one a step; `unjudged` says why it has none.
+    `weight` is its log weight, None for minus infinity. Of a forced answer, `given` characters were there before: what stands
+    after them was written, and `tokens` and `logprob` are of that alone.
+    """
+
+    text: str = ""
+    answer: str | None = None
+    tokens: int = 0
+    logprob: float | None = None
+    done: bool = True
+    open: bool = False
+    cut: bool = False
+    failed: str | None = None
+    score: float | None = None
+    steps: tuple[float, ...] = ()
+    unjudged: str | None = None
+    weight: float | None = 0.0
+    given: int = 0
+
+    @classmethod
+    def of(cls, candidate: Candidate, given: int = 0) -> SampleRecord:
+        judged, weight = candidate.score, candidate.log_weight
+        number = judged is not None and math.isfinite(judged.value)
+        written = candidate.steps[-1:] if given else candidate.steps
+        logprob = Candidate(candidate.problem, written).logprob
+        return cls(
+            text=candidate.text,
+            answer=candidate.answer,
+            tokens=sum(step.tokens for step in written),
+            logprob=logprob if logprob is not None and math.isfinite(logprob) else None,
+            done=candidate.done,
+            open=bool(candidate.steps) and candidate.steps[-1].open,
+            cut=any(step.label == CUT for step in candidate.steps),
+            failed=candidate.failed,
+            score=judged.value if judged and number else None,
+            steps=judged.steps if judged and all(map(math.isfinite, judged.steps)) else (),
+            unjudged=judged.error or str(judged.value) if judged and not number else None,
+            weight=weight if math.isfinite(weight) else None,
+            given=given,
+        )
+
+
+_DEFAULTS = {field.name: field.default for field in fields(SampleRecord)}
+
+
 class Record(BaseModel):
-    """One problem, solved. `authors` is about the solution alone: what was rejected on the way is in the usage."""
+    """One problem, solved. `authors` is about the solution alone: what was rejected on the way is in the usage.
+
+    `abstained` says that there is no answer on purpose; the confidence is then of the one that was withheld.
+    `samples` are the final candidates, in their order, of `drawn` that were begun from the bare problem; `prompt_tokens` is how
+    many tokens that takes, by model.
+    """
 
     event: str = "sample"
     index: int
@@ -71,6 +132,7 @@ class Record(BaseModel):
     answer: str | None
     correct: bool
     confidence: float | None
+    abstained: bool = False
     solution: str
     authors: dict[str, Written] = Field(default_factory=dict)
     seed: int
@@ -78,7 +140,17 @@ class Record(BaseModel):
     calls: list[CallRecord]
     limit: str | None = None
     error: str | None = None
+    prompt_tokens: dict[str, int] = Field(default_factory=dict)
+    drawn: int = 0
+    samples: list[SampleRecord] = Field(default_factory=list)
     times: dict[str, float] = Field(default_factory=dict)
+
+    @field_serializer("samples")
+    def _compact(self, samples: list[SampleRecord]) -> list[dict[str, Any]]:
+        return [
+            {name: value for name, default in _DEFAULTS.items() if (value := getattr(sample, name)) != default}
+            for sample in samples
+        ]
 
     @property
     def total(self) -> Usage:
@@ -118,26 +190,75 @@ class Log:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._head = header.model_dump_json()
-        self._lines: dict[int, str] = {}
-        self._file = path.open("w", encoding="utf-8")
-        self._write(self._head)
+        self._lines: dict[int, tuple[int, int]] = {}
+        """Where each record's line begins, and its length."""
+        self._file, self._end = path.open("wb"), 0
+        self._head = self._write(header.model_dump_json())
 
     def add(self, record: Record) -> None:
-        line = record.model_dump_json()
-        self._lines[record.index] = line
-        self._write(line)
+        self._lines[record.index] = self._write(record.model_dump_json())
 
-    def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
+    def _write(self, text: str) -> tuple[int, int]:
+        line = text.encode() + b"\n"
+        self._file.write(line)
         self._file.flush()
+        self._end += len(line)
+        return self._end - len(line), len(line)
 
     def close(self) -> None:
         self._file.close()
-        ordered = [self._head, *(self._lines[i] for i in sorted(self._lines))]
         new = self.path.with_suffix(".jsonl.new")
-        new.write_text("\n".join(ordered) + "\n", encoding="utf-8")
+        with self.path.open("rb") as written, new.open("wb") as ordered:
+            for start, length in (self._head, *(self._lines[i] for i in sorted(self._lines))):
+                written.seek(start)
+                ordered.write(written.read(length))
         new.replace(self.path)
+
+
+@dataclass(frozen=True)
+class Records:
+    """A file of records as read: in the problems' order, each problem once. `torn` says that its last line is not whole, as
+    after a kill; `repeated` counts lines that a later line of the same problem replaced."""
+
+    path: Path
+    header: Header
+    items: list[Record]
+    torn: bool = False
+    repeated: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> Records:
+        """Read a file. Raises `BadInput`, with the line's number, where it is no file of records."""
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
+        try:
+            header = Header.model_validate_json(lines[0])
+        except ValidationError:
+            raise BadInput(f"{path}: no file of records: its first line is no header of an evaluation") from None
+        if header.schema_version > SCHEMA:
+            told = (
+                f"written in form {header.schema_version}, and this version reads up to {SCHEMA}: upgrade reasonweave"
+            )
+            raise BadInput(f"{path}: {told}")
+        found: dict[tuple[str, str], Record] = {}
+        torn, whole = bool(lines[-1].strip()), 0
+        for number, line in enumerate(lines[1:], 2):
+            if line.strip():
+                try:
+                    record = Record.model_validate_json(line)
+                except ValidationError as error:
+                    if torn and number == len(lines):
+                        break
+                    first = error.errors()[0]
+                    at = ".".join(map(str, first["loc"])) or "the line"
+                    raise BadInput(f"{path}, line {number}: no record ({at}: {first['msg']})") from None
+                found[record.id, record.input] = record
+                whole += 1
+                torn = torn and number < len(lines)
+        items = sorted(found.values(), key=lambda record: record.index)
+        return cls(path, header, items, torn, whole - len(items))
 
 
 def without_times(line: str) -> str:

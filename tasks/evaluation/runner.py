@@ -13,20 +13,41 @@ from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Generated, Rated
-from reasonweave.orchestrator.types import Candidate, Candidates, Usage
+from reasonweave.orchestrator.types import Candidate, Candidates, Problem, Usage
 from reasonweave.tasks.base import Example
-from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, Written
+from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, SampleRecord, Written
+
+FINISH = "finish"
+"""The part of a path under which a graph runs its finish."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """A tracer that keeps one line a call."""
+    """A tracer that keeps one line a call, how many solutions were begun and what the bare problem takes, and what a forced
+    finish went on from."""
 
+    problem: Problem
     made: list[CallRecord] = field(default_factory=list)
+    prompts: dict[str, int] = field(default_factory=dict)
+    drawn: int = 0
+    forced: str = ""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Generated | Rated):
             self.made.append(CallRecord(path=show(event.path), model=event.model, role=event.role, usage=event.usage))
+        if isinstance(event, Generated):
+            self._look(event)
+
+    def _look(self, event: Generated) -> None:
+        if FINISH in event.path:
+            self.forced = event.contexts[0].prefix
+            return
+        for context, written in zip(event.contexts, event.completions, strict=True):
+            if context.prefix or context.messages != self.problem.messages:
+                continue
+            self.drawn += written.finish_reason != "cancelled" or bool(written.text)
+            if written.finish_reason in ("eos", "stop", "length") and (prompt := (written.usage - written.lost).prompt):
+                self.prompts.setdefault(event.model, prompt)
 
 
 def problem_seed(seed: int, identity: str) -> int:
@@ -53,7 +74,7 @@ async def evaluate(
 
     async def one(index: int, example: Example) -> None:
         async with gate:
-            calls, began = Calls(), time.monotonic()
+            calls, began = Calls(example.problem), time.monotonic()
             own = problem_seed(seed, example.problem.id)
             try:
                 result = await asolve(example.problem, strategy, budget=budget, seed=own, trace=calls)
@@ -85,6 +106,15 @@ def _authors(solution: Candidate | None) -> dict[str, Written]:
     return found
 
 
+def _samples(result: Result, forced: str) -> list[SampleRecord]:
+    """The final candidates; the last one is a forced answer where it goes on from what the finish was given."""
+    *others, last = result.candidates.items or (None,)
+    if last is None:
+        return []
+    given = len(forced) if forced and last.text.startswith(forced) else 0
+    return [*map(SampleRecord.of, others), SampleRecord.of(last, given)]
+
+
 def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:
     usage: dict[str, Usage] = {}
     for call in sorted(calls.made, key=lambda c: c.model):
@@ -98,6 +128,7 @@ def _record(index: int, example: Example, result: Result, calls: Calls, seconds:
         answer=result.answer,
         correct=example.correct(result.answer),
         confidence=result.confidence,
+        abstained=result.answer is None and result.candidates.abstains,
         solution=result.text,
         authors=_authors(result.solution),
         seed=result.seed,
@@ -105,5 +136,8 @@ def _record(index: int, example: Example, result: Result, calls: Calls, seconds:
         calls=calls.made,
         limit=result.stopped,
         error=result.errors[0] if result.errors else None,
+        prompt_tokens=dict(sorted(calls.prompts.items())),
+        drawn=calls.drawn,
+        samples=_samples(result, calls.forced),
         times={"total_time": round(seconds, 4)},
     )

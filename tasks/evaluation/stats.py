@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
+
+from reasonweave.orchestrator.types import FloatArray, IntArray
+
+BoolArray = NDArray[np.bool_]
 
 
 def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -24,7 +29,7 @@ def wilson(right: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def auc(scores: Sequence[float], labels: Sequence[bool]) -> float:
+def auc(scores: Sequence[float] | FloatArray, labels: Sequence[bool] | BoolArray) -> float:
     """Area under the ROC curve: the chance that a random positive outscores a random negative, ties counting half
     (the Mann–Whitney statistic). nan where one class is missing.
 
@@ -44,12 +49,67 @@ def auc_interval(
     scores: Sequence[float], labels: Sequence[bool], groups: Sequence[int], *, draws: int = 500, seed: int = 0
 ) -> tuple[float, float]:
     """A 95 % bootstrap interval for the AUC, resampling whole groups (the problems that steps belong to)."""
-    values, right, owner = np.asarray(scores, float), np.asarray(labels, bool), np.asarray(groups)
-    members = [np.flatnonzero(owner == group) for group in np.unique(owner)]
-    rng = np.random.default_rng(seed)
+    values, right = np.asarray(scores, float), np.asarray(labels, bool)
+    return bootstrap(lambda rows: auc(values[rows], right[rows]), groups, draws=draws, seed=seed)
+
+
+def bootstrap(
+    statistic: Callable[[IntArray], float],
+    groups: Sequence[Hashable] | IntArray,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """A percentile bootstrap interval (Efron, 1979) that draws whole groups: `groups` names the problem of each row.
+
+    `statistic` is given the indices of the rows drawn; draws in which it is nan do not count. (nan, nan) where none does.
+
+    >>> values = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> bootstrap(lambda rows: values[rows].max(), ["a", "a", "b", "b"])
+    (2.0, 4.0)
+    """
+    members = _members(groups)
+    n, rng = len(members), np.random.default_rng(seed)
+    even = np.stack(members) if len({len(rows) for rows in members}) == 1 else None
     found = []
-    for _ in range(draws):
-        picked = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
-        found.append(auc(values[picked], right[picked]))
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    for _ in range(draws if n else 0):
+        picked = rng.integers(0, n, n)
+        found.append(statistic(np.concatenate([members[i] for i in picked]) if even is None else even[picked].ravel()))
+    return _percentiles(np.array(found, dtype=np.float64), level)
+
+
+def bootstrap_mean(
+    values: Sequence[float] | FloatArray,
+    groups: Sequence[Hashable] | IntArray | None = None,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """`bootstrap` of the mean of values, all draws at once. Without `groups` each value is one of its own.
+
+    The same seed and groups draw the same, so that differences of workflows on the same problems may be given as values.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    owner = np.arange(len(numbers)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(owner, weights=numbers), np.bincount(owner)
+    n = len(counts)
+    times = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws) if n else np.zeros((0, 0))
+    return _percentiles((times @ sums) / (times @ counts), level)
+
+
+def _members(groups: Sequence[Hashable] | IntArray) -> list[IntArray]:
+    """The rows of each group."""
+    found: dict[Hashable, list[int]] = {}
+    for row, group in enumerate(groups):
+        found.setdefault(group, []).append(row)
+    return [np.array(rows) for rows in found.values()]
+
+
+def _percentiles(found: FloatArray, level: float) -> tuple[float, float]:
+    known = found[~np.isnan(found)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.percentile(known, [50 - 50 * level, 50 + 50 * level])
     return float(low), float(high)

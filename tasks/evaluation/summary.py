@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reasonweave.orchestrator.types import Usage
+from reasonweave.tasks.evaluation.confidence import Confidence
 from reasonweave.tasks.evaluation.records import Record
 from reasonweave.tasks.evaluation.stats import wilson
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One workflow's results. `seconds` is the wall time of all problems together; `usage` the sums by model."""
+    """One workflow's results. `seconds` is the wall time of all problems together; `usage` the sums by model; `no_answer` leaves
+    out abstentions, which `confidence` counts."""
 
     label: str
     n: int
@@ -23,6 +25,7 @@ class Summary:
     limited: int
     usage: dict[str, Usage]
     seconds: float
+    confidence: Confidence | None = None
 
     @classmethod
     def of(cls, label: str, records: Sequence[Record], seconds: float) -> Summary:
@@ -34,12 +37,13 @@ class Summary:
             label=label,
             n=len(records),
             right=sum(r.correct for r in records),
-            no_answer=sum(r.answer is None for r in records),
+            no_answer=sum(r.answer is None and not r.abstained for r in records),
             errors=sum(r.error is not None for r in records),
             first_error=next((r.error for r in records if r.error is not None), None),
             limited=sum(r.limit is not None for r in records),
             usage=usage,
             seconds=seconds,
+            confidence=Confidence.of(records),
         )
 
     @property

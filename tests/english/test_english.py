@@ -76,7 +76,7 @@ def test_every_workflow_keeps_true_records(name: str, roles: dict[str, Model], t
     for record, example in zip(records, EXAMPLES, strict=True):
         assert record.error is None
         assert (record.id, record.target) == (example.problem.id, example.target)
-        assert record.answer is not None
+        assert record.answer is not None or record.abstained
         assert record.solution
         spent = Usage.total([call.usage for call in record.calls])
         assert spent == Usage.total(list(record.model_usage.values()))
