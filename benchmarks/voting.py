@@ -164,7 +164,7 @@ def ac(model: Any, rule: Any) -> Strategy:
 
 def deepconf(model: Any, keep: float, consensus: float | None) -> Strategy:
     policy = whole(model, top_logprobs=20)
-    return chain(DeepConf(policy, 16, 64, keep, WINDOW, consensus), posterior)
+    return chain(DeepConf(policy, 64, 16, keep, WINDOW, consensus), posterior)
 
 
 def orders(problem: int, draws: int) -> list[list[int]]:

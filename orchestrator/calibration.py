@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import FloatArray
 
@@ -53,7 +54,8 @@ class Isotonic:
         >>> fitted(0.1), fitted(0.25), fitted(0.9)
         (0.0, 0.5, 1.0)
         """
-        from scipy.optimize import isotonic_regression
+        with one_thread():
+            from scipy.optimize import isotonic_regression
 
         values, right = _both(cls.__name__, confidences, correct)
         x, at, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -287,7 +289,8 @@ def _rejected(
     values: FloatArray, wrong: np.ndarray[Any, np.dtype[np.bool_]], risk: float, delta: float, grid: Sequence[float]
 ) -> FloatArray:
     """The thresholds of a grid at which more than `risk` wrong answers are ruled out, all of them with probability 1 − delta."""
-    from scipy.stats import binom
+    with one_thread():
+        from scipy.stats import binom
 
     thresholds = np.unique(np.asarray(grid, dtype=np.float64))[::-1]
     aside = np.arange(len(values)) % ASIDE == 0

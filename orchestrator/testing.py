@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates
-from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at
+from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, unwatched
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier, Watching
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
@@ -173,8 +173,8 @@ def check_model(model: Model, *, prompt: str = "What is 1 + 1?") -> None:
         _require(usage.completion <= 24, f"{model}: {usage.completion} tokens where 24 were allowed")
         _require(usage.calls >= 1 and usage.cached <= usage.prompt, f"{model}: impossible usage {usage}")
     _require(all(c.usage.completion <= 1 for c in short), f"{model}: more than one token where one was allowed")
-    ledger = Ledger()
-    for completion, cut in zip(first, wait(ask(1, watch=_third, ledger=ledger)), strict=True):
+    ledger, watched = Ledger(), wait(ask(1, watch=unwatched))
+    for completion, cut in zip(watched, wait(ask(1, watch=_third, ledger=ledger)), strict=True):
         if len(completion.tokens) > 3:
             _require(
                 cut.finish_reason == "cancelled" and cut.text == "".join(t.text for t in completion.tokens[:3]),

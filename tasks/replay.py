@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +86,6 @@ def replay_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Ask what other votes and stopping rules would have said on recorded samples: no model, no tokens."""
-    # scipy's threads get in each other's way where a vote fits five numbers, and cost it fifty times as much
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     wanted = list(dict.fromkeys([*(workflows or []), *(names or [])] or ["majority"]))
     if not run.exists() and (paths := [name for name in wanted if Path(name).exists()]):
         raise BadInput(

@@ -379,7 +379,7 @@ class ServerModel(Model):
                 spent = request.meter.usage if came else error.spent
                 request.meter.usage = None
                 raise Transient(str(error), spent=spent, after=error.after) from error
-            usage = request.meter.usage
+            usage = request.meter.usage or Usage()
             if late or cut:
                 self._keep(request, gathered.text, gathered.tokens, ids[: len(gathered.tokens)])
                 return Completion(gathered.text, "cancelled" if cut else "budget", usage, tuple(gathered.tokens))

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, shown
 from reasonweave.strategies.aggregators.ballots import ballots, elect
@@ -66,12 +67,11 @@ class Weibulls:
     def fit(cls, values: Sequence[float]) -> Self | None:
         """Maximum likelihood over positive numbers, as published: L-BFGS-B from (½, 1, 1, 3/2, 2) for (share, k, λ, k, λ), the
         share in 0.2..0.8, the others 0.01 or more. A local maximum. None where the optimiser fails."""
-        from scipy.optimize import minimize
-        from scipy.special import gammaln
+        with one_thread():
+            from scipy.optimize import minimize
+            from scipy.special import gammaln
 
-        logs = np.log(
-            np.sort(np.asarray(values, dtype=np.float64))
-        )  # in one order, so that the last digits do not depend on it
+        logs = np.log(np.sort(np.asarray(values, dtype=np.float64)))  # sorted, as sums depend on the order
         bounds = [(0.2, 0.8)] + 4 * [(0.01, None)]
         with np.errstate(over="ignore", invalid="ignore"):
             found = minimize(_unlikely, (0.5, 1.0, 1.0, 1.5, 2.0), (logs,), "L-BFGS-B", jac=True, bounds=bounds)

@@ -79,7 +79,7 @@ class LogOdds:
 @dataclass(frozen=True)
 class Borda:
     """A rank vote: of N that answer, the k-th best by a measure gives its answer (N − k + 1)^power points (Kang et al., 2025,
-    arXiv 2502.18581, eq. 11, with self-certainty as the measure: `Borda(by=self_certainty)`).
+    arXiv 2502.18581, with self-certainty as the measure: `Borda(by=self_certainty)`).
 
     `power` 0 is the majority vote, a large one best-of-n. Equals share the points of their ranks evenly; nan is below every
     number. The confidence is the share of the points.
@@ -95,7 +95,8 @@ class Borda:
 
     def __call__(self, candidates: Candidates) -> Candidates:
         voters = [i for answer in ballots(candidates) for i in answer.voters]
-        points = [rank**self.power for rank in range(1, len(voters) + 1)]
+        n = len(voters)
+        points = [((rank + 1) / n) ** self.power for rank in range(n)]  # as shares of N, so that no power is too large
         weights = [0.0] * len(candidates)
         for i, share in zip(voters, shared([or_least(self.by(candidates[i])) for i in voters], points), strict=True):
             weights[i] = share

@@ -40,9 +40,9 @@ class MajorityOfBests:
 
     def __call__(self, candidates: Candidates) -> Candidates:
         answers = ballots(candidates)
-        return elect(candidates, answers, self._masses(candidates, answers, self.drawn(candidates)))
+        return elect(candidates, answers, self._masses(candidates, answers, self.size(candidates)))
 
-    def drawn(self, candidates: Candidates) -> int:
+    def size(self, candidates: Candidates) -> int:
         """The m for these candidates."""
         answers = ballots(candidates)
         n = sum(len(answer.voters) for answer in answers)
@@ -119,9 +119,8 @@ class SoftBest:
 
     def __call__(self, candidates: Candidates) -> Candidates:
         scores = _scores(candidates)
-        return _by_share(
-            candidates, dict(zip(scores, tilted([*scores.values()], self.temperature), strict=True)), self.draw
-        )
+        weights = dict(zip(scores, tilted([*scores.values()], self.temperature), strict=True))
+        return _by_share(candidates, weights, self.draw)
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,8 @@ class Pessimism:
         scores = _scores(candidates)
         top = max(scores.values(), default=0.0)
         if math.isfinite(top):
-            below = {
-                i: score - top for i, score in scores.items() if score > -math.inf
-            }  # a small beta would drown in the score
+            # Scores as distances from the highest, in which a small beta does not drown.
+            below = {i: score - top for i, score in scores.items() if score > -math.inf}
             level = self.level([*below.values()]) if below else 0.0
             weights = {i: max(0.0, (value - level) / self.beta) for i, value in below.items()}
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Aggregator, Condition, StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
@@ -245,14 +246,16 @@ def esc_expected(p: Sequence[float], window: int = 5, n: int = 40) -> float:
 
 def beta_leads(a: float, b: float) -> float:
     """P(X > ½) for X ~ Beta(a + 1, b + 1): 1 − I½(a + 1, b + 1) = I½(b + 1, a + 1)."""
-    from scipy.special import betainc
+    with one_thread():
+        from scipy.special import betainc
 
     return float(betainc(b + 1.0, a + 1.0, 0.5))
 
 
 def dirichlet_leads(counts: Sequence[float]) -> float:
     """P(the first share is the largest) for shares ~ Dirichlet(counts + 1)."""
-    from scipy.special import gammainc, gammainccinv, gammaincinv, gammaln
+    with one_thread():
+        from scipy.special import gammainc, gammainccinv, gammaincinv, gammaln
 
     first, *others = (count + 1.0 for count in counts)
     low, high = gammaincinv(first, TAIL), gammainccinv(first, TAIL)

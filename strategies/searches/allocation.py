@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
@@ -31,7 +32,8 @@ def unsettled(a: FloatArray, b: FloatArray, n: FloatArray) -> FloatArray:
 
     Spends on ties for ever: a problem on which every sample says something else is never settled.
     """
-    from scipy.special import betainc
+    with one_thread():
+        from scipy.special import betainc
 
     return np.asarray(betainc(a + 1.0, b + 1.0, 0.5), dtype=np.float64)
 
@@ -53,7 +55,8 @@ def regret(a: FloatArray, b: FloatArray, n: FloatArray) -> FloatArray:
     Linear loss, as in ranking and selection (Chick & Inoue, 2001): a problem without a clear winner has little to give
     away, the less the longer it has none, so that it is left alone after a while.
     """
-    from scipy.special import betainc
+    with one_thread():
+        from scipy.special import betainc
 
     alpha, beta = a + 1.0, b + 1.0
     below = betainc(alpha, beta, 0.5) - 2 * alpha / (alpha + beta) * betainc(alpha + 1.0, beta, 0.5)

@@ -18,10 +18,13 @@ from reasonweave.orchestrator import (
     Step,
     ToolCall,
     ToolCalls,
+    calls_in,
+    chain,
+    solve,
 )
 from reasonweave.orchestrator.protocols import AnswerSpace
-from reasonweave.orchestrator.tool_calls import calls_in
-from reasonweave.strategies import ToolCallVote, majority, tool_call_vote, weighted
+from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.strategies import ForceAnswer, ToolCallVote, majority, tool_call_vote, weighted
 
 
 def tag(*calls: str) -> str:
@@ -370,6 +373,17 @@ def test_order_decides_nothing(texts: list[str], seed: int) -> None:
     for vote in (tool_call_vote, ToolCallVote("name"), ToolCallVote(excluded=("a",)), ToolCallVote(ordered=True)):
         there, back = vote(turns(*texts, seed=seed)), vote(turns(*texts[::-1], seed=seed))
         assert (there.answer, there.confidence) == (back.answer, back.confidence)
+
+
+def test_a_forced_finish_may_be_a_call() -> None:
+    """With a cue that opens a call; the braces that the model leaves open are closed."""
+    written = '"name": "f", "arguments": {"a": {"b": 1}}} and so on', '"name": "f", "arguments": {"a": {"b": 1'
+    for text in written:
+        model = ScriptedModel([text])
+        flow = chain(tool_call_vote, finish=ForceAnswer(model, cue="<tool_call>\n{", max_tokens=64))
+        result = solve(Problem("q", answers=ToolCalls()), flow)
+        assert result.answer is not None
+        assert calls_in(result.answer) == (ToolCall("f", {"a": {"b": 1}}),)
 
 
 def test_free_text() -> None:

@@ -19,8 +19,9 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 from typer.testing import CliRunner
 
-from reasonweave.orchestrator import BadInput, Problem
+from reasonweave.orchestrator import BadInput, Problem, Strategy, chain
 from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.strategies import BestOfN, majority, whole
 from reasonweave.strategies.presets import selective
 from reasonweave.tasks.base import Example
 from reasonweave.tasks.cli import app
@@ -36,7 +37,7 @@ from reasonweave.tasks.evaluation.confidence import (
     utility,
 )
 from reasonweave.tasks.evaluation.display import confidence_table
-from reasonweave.tasks.evaluation.records import Header, Log, Record
+from reasonweave.tasks.evaluation.records import Header, Log, Record, Records
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.evaluation.stats import auc, bootstrap, bootstrap_mean
 from reasonweave.tasks.evaluation.summary import Summary
@@ -190,6 +191,16 @@ def test_the_bootstrap_of_a_mean_is_the_fast_one() -> None:
     assert bootstrap_mean([2.0] * 5, list("aabbc")) == (2.0, 2.0)
 
 
+def test_intervals_are_those_of_a_normal_mean() -> None:
+    """The percentile's own error at 4,000 draws is 0.04 standard errors; the tolerance is nearly five times that."""
+    values = np.random.default_rng(4).standard_normal(400)
+    error = values.std() / 20
+    for level, z in ((0.95, 1.96), (0.8, 1.2816)):
+        low, high = bootstrap_mean(values, draws=4000, level=level)
+        assert (low - values.mean()) / error == pytest.approx(-z, abs=0.2)
+        assert (high - values.mean()) / error == pytest.approx(z, abs=0.2)
+
+
 @pytest.mark.parametrize("clustered", [True, False])
 def test_intervals_cover_the_mean_only_where_problems_are_drawn_whole(clustered: bool) -> None:
     """120 sets of 40 problems with 5 equal rows each. Drawn whole, 95 % intervals of 40 cover about 93 %; drawn by row they are
@@ -301,23 +312,34 @@ def test_the_command_line_tells_abstentions_from_missing_answers(tmp_path: Path)
     assert json.loads(CliRunner().invoke(app, [*single, "--json"]).stdout)["abstained"] is True
 
 
-def test_records_of_a_workflow_that_abstains(tmp_path: Path) -> None:
-    """Each problem's four votes come from its seed; who gets less than three abstains, on purpose and in the record."""
+def recorded(flow: Strategy, file: Path) -> tuple[list[Record], list[Record]]:
+    """The records of 30 problems, and the same in the order of finishing."""
     header = Header(
         workflow="w", strategy="s", options={}, task="t", limit=None, seed=0, budget="", models={}, packages={}
     )
-    log = Log(tmp_path / "w.jsonl", header)
+    log, done = Log(file, header), list[Record]()
     examples = [Example(Problem(f"problem {i}", str(i)), str(1 + i % 4)) for i in range(30)]
-    flow = selective(ScriptedModel(), n=4, below=0.75)
-    done: list[Record] = []
     records = asyncio.run(evaluate(flow, examples, budget=None, seed=0, connections=4, log=log, done=done.append))
     log.close()
+    return records, done
+
+
+def test_records_of_a_workflow_that_abstains(tmp_path: Path) -> None:
+    """Each problem's four votes come from its seed; who gets less than three abstains, on purpose and in the record."""
+    records, done = recorded(selective(ScriptedModel(), n=4, below=0.75), tmp_path / "w.jsonl")
     assert 5 < sum(r.abstained for r in records) < 30
     for r in records:
         assert r.confidence is not None
         assert r.abstained == (r.answer is None) == (r.confidence < 0.75)
     summary = Summary.of("selective", records, 1.0)
     assert summary.no_answer == 0
-    read = [Record.model_validate_json(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()[1:]]
+    read = Records.read(tmp_path / "w.jsonl").items
     assert Summary.of("selective", read, 1.0) == summary
     assert Summary.of("selective", done, 1.0).confidence == summary.confidence
+
+
+def test_having_no_answer_is_no_abstention(tmp_path: Path) -> None:
+    silent = chain(BestOfN(whole(ScriptedModel(["who knows"])), n=2), majority)
+    records, _ = recorded(silent, tmp_path / "w.jsonl")
+    assert not any(r.answer or r.abstained for r in records)
+    assert Summary.of("w", records, 1.0).no_answer == 30

@@ -224,13 +224,16 @@ def test_a_watch_cuts_a_stream_and_the_server_stops_computing_it(models: dict[st
         seen = itertools.count(1)
         return lambda token: next(seen) >= 5
 
+    def until_busy() -> None:
+        while under_way(models["small"]) < 8:
+            time.sleep(0.02)
+
     async def rambling(watch: Watching, run: Run, cancel: bool = False) -> list[Completion]:
         contexts = [Context(p.messages, "1 ") for p in PROBLEMS[:8]]
-        long = Sampling(temperature=3.0, max_tokens=400)
+        long = Sampling(temperature=2.0, max_tokens=400)
         task = asyncio.create_task(models["small"].generate(contexts, run, sampling=long, watch=watch))
         if cancel:
-            while await asyncio.to_thread(under_way, models["small"]) < 8:
-                await asyncio.sleep(0.05)
+            await asyncio.to_thread(until_busy)
             task.cancel()
             return [c for c in await asyncio.gather(task, return_exceptions=True) if isinstance(c, Completion)]
         return await task
@@ -248,7 +251,7 @@ def test_a_watch_cuts_a_stream_and_the_server_stops_computing_it(models: dict[st
         if not cancel:
             cut = [c for c in answers if c.finish_reason == "cancelled"]
             assert len(cut) > 4  # but for some that end by themselves at once
-            assert all(len(c.tokens) == 5 and c.text == "".join(t.text for t in c.tokens) for c in cut)
+            assert {len(c.tokens) for c in cut} == {5}
 
 
 def test_ngram_speculation_changes_no_greedy_text(embedded: dict[str, Any]) -> None:
