@@ -26,7 +26,9 @@ class Streaming(Misbehaving):
         super().__init__(**how)
         self.script, self.pace, self.together, self.logprobs = script, pace, together, logprobs
         self.breaks: list[int] = []
-        """After how many tokens the next streams hang up, one each."""
+        """After how many tokens the next streams break off, one each."""
+        self.politely = False
+        """Whether a stream that breaks off ends as HTTP wants it, or hangs up."""
         self.left: list[tuple[float, int]] = []
         """When a client left in the middle of a stream, and how many tokens it had been sent."""
 
@@ -45,6 +47,8 @@ class Streaming(Misbehaving):
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
             while sent < len(tokens):
                 await asyncio.wait({gone}, timeout=self.pace)
+                if sent == breaks and self.politely:
+                    break
                 if gone.done() or sent == breaks:
                     raise ConnectionResetError
                 piece = tokens[sent : sent + self.together]
@@ -63,8 +67,9 @@ class Streaming(Misbehaving):
         reason = "length" if len(tokens) == body["max_tokens"] else "stop"
         last = {"delta": {}} if "chat" in path else {"text": "", "token_ids": []}
         usage = {"prompt_tokens": self.prompt(body), "completion_tokens": len(tokens)}
-        self.say(writer, {"choices": [{"index": 0, **last, "finish_reason": reason}]})
-        self.say(writer, {"choices": [], "usage": usage})
+        if sent == len(tokens):
+            self.say(writer, {"choices": [{"index": 0, **last, "finish_reason": reason}]})
+            self.say(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         chunk(writer, b"")
         await writer.drain()
