@@ -66,6 +66,7 @@ from reasonweave.strategies import (
     regret,
     restarts,
     tail_confidence,
+    total_logprob,
     unsettled,
     weighted,
     weighted_mean,
@@ -106,6 +107,7 @@ VOTES: dict[str, Aggregator] = {
     "perplexity": perplexity,
     "perplexity consistency": perplexity_consistency,
     "rpc": RPC(),
+    "rpc, whole probability": RPC(by=total_logprob),
     "self-certainty Borda, 0.5": Borda(0.5, by=Remembered(mean_confidence)),
     "DeepConf mean": DeepConfVote(Remembered(mean_confidence), keep=1.0),
     "DeepConf tail": DeepConfVote(Remembered(Windowed(tail_confidence, WINDOW)), keep=1.0),
@@ -114,9 +116,6 @@ VOTES: dict[str, Aggregator] = {
     "DeepConf tail, top 50 %": DeepConfVote(Remembered(Windowed(tail_confidence, WINDOW)), keep=0.5),
     "DeepConf tail, top 10 %": DeepConfVote(Remembered(Windowed(tail_confidence, WINDOW)), keep=0.1),
 }
-SLOW = {"rpc": 3}
-"""Votes that take their time get fewer orders."""
-
 Rule = Callable[[Any, Looked], Strategy]
 RULES: dict[str, Rule] = {
     "Adaptive-Consistency, Beta 0.95": lambda m, v: ac(m, BetaStop(0.95)),
@@ -131,6 +130,8 @@ RULES: dict[str, Rule] = {
     "DeepConf high, no consensus": lambda m, v: deepconf(m, 0.9, None),
     "DeepConf low": lambda m, v: deepconf(m, 0.1, 0.95),
     "DeepConf high": lambda m, v: deepconf(m, 0.9, 0.95),
+    "capability-aware, 0.02": lambda m, v: chain(restarts(whole(m), v, 16, 0.02), best),
+    "capability-aware, 0.1": lambda m, v: chain(restarts(whole(m), v, 16, 0.1), best),
     "capability-aware, 0.5": lambda m, v: chain(restarts(whole(m), v, 16, 0.5), best),
     "capability-aware, 0.8": lambda m, v: chain(restarts(whole(m), v, 16, 0.8), best),
     "best-of-16": lambda m, v: chain(BestOfN(whole(m), 16, v, max_steps=1), best),
@@ -175,7 +176,6 @@ def orders(problem: int, draws: int) -> list[list[int]]:
 def voted(name: str, solved: Sequence[Solved], draws: int) -> dict[str, Any]:
     """A vote at every size: of each problem and order, whether it was right, and how sure."""
     vote, sizes = VOTES[name], DENSE if name == "majority" else SIZES
-    draws = min(draws, SLOW.get(name, draws))
     made: dict[str, Any] = {}
     for n in sizes:
         right, sure = [], []
@@ -351,7 +351,9 @@ def report(folder: Path, solved: Sequence[Solved]) -> None:
         low, high = interval(right)
         saved = curve.saving(right, samples)
         needed = curve.samples_for(float(right.mean()))
-        shown = "–" if math.isinf(needed) else f"{100 * saved[0]:.0f} ({100 * saved[1]:.0f} to {100 * saved[2]:.0f})"
+        shown = f"{100 * saved[0]:.0f} ({100 * saved[1]:.0f} to {100 * saved[2]:.0f})"
+        if math.isinf(needed) or saved[0] < -1:
+            shown = "–" if math.isinf(needed) else f"none: {samples.mean() / needed:.0f} times as many"
         print(
             f"{name} | {100 * right.mean():.1f} ±{50 * (high - low):.1f} | {samples.mean():.2f} | {tokens.mean():.0f} | "
             f"{_shown(needed)} | {shown}"

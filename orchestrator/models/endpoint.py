@@ -161,7 +161,7 @@ class Replica:
                 yield read
             finally:
                 await pieces.close()
-                with suppress(Exception):  # where it was left in the middle, the client's generators end now, and not some day
+                with suppress(Exception):  # left in the middle, the client's generators end now, and not some day
                     async for _ in read:
                         pass
 

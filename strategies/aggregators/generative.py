@@ -56,7 +56,7 @@ the problem that stands on its own, without a word about the solutions above, be
 <solution>
 </solution>"""
 
-VERDICT = r"judge?ment\W*?:[\s*_`#(\[]*(?:solution|response)?[\s*_`#(\[]*(\d{1,6})(?!\d)"
+VERDICT = r"judge?ment\W*?:[\s*_`#(\[]*(?:solution|response)?[\s*_`#(\[]*(\d+)"
 """How a judgement is read: the number in the last match counts, case aside."""
 
 
@@ -145,7 +145,8 @@ class GenSynthesis:
 def _chosen(verdict: str, some: Sequence[Candidate], reply: Completion) -> Candidate | None:
     """The candidate that a judge has named last; None where it named none that is there."""
     named = list(re.finditer(verdict, after_thinking(reply.text), re.IGNORECASE))
-    number = int(named[-1][1]) if named else 0
+    said = named[-1][1] if named else None
+    number = int(said) if said and said.isdecimal() and len(said) <= 6 else 0
     return some[number - 1] if 1 <= number <= len(some) else None
 
 

@@ -16,8 +16,8 @@ class ToolCallVote:
     r"""A vote on the calls of tools, whatever the problem's own answers are: by name, or by name and arguments.
 
     `by`, `excluded` and `ordered` are as in `ToolCalls`. The winner's calls are returned in the words of a candidate, as JSON:
-    among the candidates that stand behind the winner, what was set aside is decided by a majority in its turn, first the
-    arguments that count, then those that do not; what is even then is drawn by the set's seed. Candidates without a call, or
+    among the candidates that stand behind the winner, what was set aside is decided by the same vote in its turn, first
+    the arguments that count, then those that do not; what is even then is drawn by the set's seed. Candidates without a call, or
     with one that cannot be read, abstain. The confidence is that of `vote` on what was compared: of the name alone, by name.
 
     Problems with the answers `ToolCalls(…)` can be put to every other vote just as well.

@@ -6,6 +6,7 @@ How answers are grouped and ties broken: `reasonweave.strategies.aggregators.bal
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -108,8 +109,12 @@ def score_of(candidate: Candidate) -> float:
 
 
 def foremost(candidates: Candidates, some: Sequence[Candidate], merits: Sequence[float]) -> Candidate:
-    """The one with the greatest merit among some of a set; the set's seed breaks ties."""
-    top = max(merits)
-    return min(
-        (c for c, m in zip(some, merits, strict=True) if m == top), key=lambda c: ticket(candidates.seed, c.text)
-    )
+    """The one with the greatest merit among some of a set. Of equals each has the same chance, by the set's seed: a text that is
+    there twice has two."""
+    top, seen = max(merits), Counter[str]()
+    lots: list[tuple[bytes, Candidate]] = []
+    for candidate, merit in zip(some, merits, strict=True):
+        if merit == top:
+            seen[candidate.text] += 1
+            lots.append((ticket(candidates.seed, f"{seen[candidate.text]}/{candidate.text}"), candidate))
+    return min(lots, key=lambda lot: lot[0])[1]

@@ -49,7 +49,8 @@ def adaptive_consistency(
     if rule not in RULES:
         raise BadInput(f"rule={rule!r}: one of {', '.join(RULES)} is needed")
     stop = RULES[rule]() if level is None else RULES[rule](level)
-    policy = whole(small, temperature=temperature, max_tokens=max_tokens, watch=unwatched)
+    watch = unwatched if ahead > 1 else None  # one by one, nothing is under way when it stops
+    policy = whole(small, temperature=temperature, max_tokens=max_tokens, watch=watch)
     return chain(
         AdaptiveConsistency(policy, n=n, rule=stop, ahead=ahead, max_steps=1), majority, finish=ForceAnswer(small)
     )

@@ -224,7 +224,7 @@ class ESC:
                 yield Candidates((*drawn, *window))
                 if window.all_done:
                     break
-            if len(window) == self.window and votes(window) == [self.window]:
+            if votes(window) == [self.window]:
                 yield window
                 return
             drawn = (*drawn, *window)

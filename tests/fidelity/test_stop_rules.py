@@ -139,6 +139,7 @@ def test_entropy_as_published() -> None:
     assert EntropyStop().entropy(voted(5, 5)) == pytest.approx(1.0)
     assert EntropyStop()(voted(9, 2))
     assert not EntropyStop()(voted(3, 1))
+    assert [EntropyStop(1.0)(voted(*counts)) for counts in ((), (1,), (1, 1))] == [False, False, True]
 
 
 def test_majority_needs_two_votes_and_the_share() -> None:
@@ -299,6 +300,6 @@ def test_adaptive_consistency_draws_as_many_samples_as_a_recursion_over_counts_s
             return a + b
         return p * expected(a + 1, b) + (1 - p) * expected(a, b + 1)
 
-    counts = np.array([drawn(AdaptiveConsistency(Draws((p, 1 - p)), n=n), seed) for seed in range(600)])
+    counts = np.array([drawn(AdaptiveConsistency(Draws((p, 1 - p)), n=n), seed) for seed in range(300)])
     z = (counts.mean() - expected(0, 0)) / (counts.std(ddof=1) / math.sqrt(len(counts)))
     assert abs(z) < 4.5  # outside by chance once in 150,000

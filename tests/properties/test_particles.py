@@ -263,7 +263,8 @@ def test_best_of_n_has_the_distribution_of_a_maximum(n: int) -> None:
     shares = (upto**n - below**n) * TOY.prior / (upto - below)
     assert len(set(levels)) < len(levels)
     found = searched(BestOfN(Walk(TOY), n, Table(dict(zip(TOY.leaves, levels, strict=True)))), range(2000))
-    assert p_value(TOY.counts([best(s).answer or "" for s in found]), shares) > LEVEL
+    ended = [best(replace(s, seed=seed)).answer or "" for seed, s in enumerate(found)]
+    assert p_value(TOY.counts(ended), shares) > LEVEL
 
 
 # Entropic temperatures, by hand.

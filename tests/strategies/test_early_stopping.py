@@ -62,9 +62,10 @@ PRESETS = ("adaptive-consistency", "esc", "deepconf", "short-m-at-k")
 
 
 def rambling(request: Request) -> str:
-    """Solutions of very different lengths."""
+    """Solutions of very different lengths, some of them equally long, that may go on after their answer."""
     rng = random.Random(request.seed)
-    return "so " * rng.randint(1, 60) + f"\\boxed{{{rng.choice('1112234')}}}"
+    before, after = (5 * rng.randint(0, 6) for _ in range(2))
+    return "so " * before + f"\\boxed{{{rng.choice('1112234')}}}" + " so" * after
 
 
 class Paced(ScriptedModel):
@@ -275,9 +276,9 @@ def test_its_repr_is_its_whole_configuration() -> None:
 @pytest.mark.parametrize("jitter", range(12))
 def test_the_race_gives_exactly_the_m_shortest_whatever_the_timing(jitter: int) -> None:
     k, m = 10, 3
-    run = Run(4, ledger=Ledger())
+    run = Run(jitter, ledger=Ledger())
     (*_, found) = snapshots(Shortest(whole(Paced(jitter=jitter), max_tokens=100), k=k, m=m), run)
-    (*_, every) = snapshots(Shortest(whole(Paced(), max_tokens=100), k=k, m=k), Run(4))
+    (*_, every) = snapshots(Shortest(whole(Paced(), max_tokens=100), k=k, m=k), Run(jitter))
     order = sorted(range(k), key=lambda i: (every[i].tokens, i))[:m]
     assert [c.text for c in found] == [every[i].text for i in sorted(order)]
     assert run.ledger.held == Usage()
@@ -317,6 +318,15 @@ def test_who_gives_no_answer_takes_no_place_among_the_shortest() -> None:
     assert [c.answer for c in silent] == [None] * 3
 
 
+def test_what_a_watch_of_the_callers_own_cuts_takes_no_place_among_the_shortest() -> None:
+    def at_a_mark() -> Callable[[Token], bool]:
+        return lambda token: token.text == " !"
+
+    texts = ["\\boxed{1} ! so so", "so so \\boxed{2}", "so so so \\boxed{3}"]
+    (*_, found) = snapshots(Shortest(whole(ScriptedModel(texts), watch=at_a_mark), k=3, m=1))
+    assert [c.answer for c in found] == ["2"]
+
+
 def test_where_as_many_vote_for_each_the_shortest_solution_decides() -> None:
     def written(answer: str, tokens: int) -> Candidate:
         return Candidate(PROBLEM, (Step(f"\\boxed{{{answer}}}", "m", tokens),), done=True)
@@ -351,34 +361,35 @@ def test_the_watch_falls_where_a_full_window_does() -> None:
     assert cut_at([Token("x")] * 50, falls_below(math.inf, 5)(), ended=False) is None
 
 
+class Written(Model):
+    """Gives the n-th request of all the n-th list of (piece, confidence), and the last one again and again."""
+
+    def __init__(self, *script: list[tuple[str, float]]) -> None:
+        super().__init__("written")
+        self.script = list(script)
+
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: Request) -> Completion:
+        pieces = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        tokens = [Token(text, -0.1, (("a", -value),)) for text, value in pieces]
+        kept = None if request.watch is None else cut_at(tokens, request.watch(), ended=True)
+        tokens, reason = (tokens, "eos") if kept is None else (tokens[:kept], "cancelled")
+        usage = Usage(prompt=1, completion=len(tokens), calls=1)
+        return Completion("".join(t.text for t in tokens), reason, usage, tuple(tokens))  # type: ignore[arg-type]
+
+
 def test_deepconf_on_a_warm_up_worked_by_hand() -> None:
     """Two tokens of confidence log 2 and log 4 in windows of one: the lowest decides. Of four warm-up solutions with the lowest
     1, 2, 3, 4 the quarter that stays is above 3.25, so one; then a sure one, an unsure one that is cut, and a sure one."""
-
-    class Written(Model):
-        """The n-th request of all gets the n-th list of (piece, confidence)."""
-
-        made = 0
-
-        async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
-            return [self._one(request) for request in requests]
-
-        def _one(self, request: Request) -> Completion:
-            pieces = script[self.made]
-            self.made += 1
-            tokens = [Token(text, -0.1, (("a", -value),)) for text, value in pieces]
-            kept = None if request.watch is None else cut_at(tokens, request.watch(), ended=True)
-            tokens, reason = (tokens, "eos") if kept is None else (tokens[:kept], "cancelled")
-            usage = Usage(prompt=1, completion=len(tokens), calls=1)
-            return Completion("".join(t.text for t in tokens), reason, usage, tuple(tokens))  # type: ignore[arg-type]
 
     warm = [[("so", low), (" \\boxed{1}", 9.0), ("", 9.0)] for low in (1.0, 4.0, 3.0, 2.0)]
     sure = [("so", 3.5), (" \\boxed{2}", 9.0), ("", 9.0)]
     unsure = [("so", 9.0), (" and", 3.0), (" \\boxed{3}", 9.0), ("", 9.0)]
     at_the_end = [("so", 9.0), (" \\boxed{3}", 9.0), ("", 0.5)]
-    script = [*warm, sure, unsure, at_the_end, sure]
-    run = Run(1, ledger=Ledger())
-    search = DeepConf(whole(Written("m")), n=8, warmup=4, keep=0.25, window=1, consensus=None)
+    run, model = Run(1, ledger=Ledger()), Written(*warm, sure, unsure, at_the_end, sure)
+    search = DeepConf(whole(model), n=8, warmup=4, keep=0.25, window=1, consensus=None)
     found = snapshots(search, run)
     assert len(found) == 5
     assert [round(math.exp(c.log_weight), 6) for c in found[-1]] == [0, 4, 0, 0, 3.5, 0, 0, 3.5]
@@ -395,6 +406,26 @@ def test_consensus_ends_deepconf_at_once_where_the_warm_up_agrees() -> None:
     assert [len(s) for s in found] == [8]
     found = snapshots(DeepConf(whole(model), n=12, warmup=8, keep=0.9, window=2, consensus=None))
     assert [len(s) for s in found] == [8, 9, 10, 11, 12]
+
+
+def test_consensus_ends_deepconf_where_the_weight_is_on_one_answer() -> None:
+    """Two to two in the warm-up, then the same answer again and again: 8 of 10 have 0.8 of the weight."""
+    one, two = ([("so", 2.0), (f" \\boxed{{{x}}}", 2.0)] for x in "12")
+    found = snapshots(DeepConf(whole(Written(one, two, two, one)), n=40, warmup=4, window=2, consensus=0.8))
+    assert [len(s) for s in found] == [4, 5, 6, 7, 8, 9, 10]
+    assert posterior(found[-1]).confidence == pytest.approx(0.8)
+
+
+def test_what_a_watch_of_the_callers_own_cuts_has_no_vote() -> None:
+    def third() -> Callable[[Token], bool]:
+        seen = itertools.count(1)
+        return lambda token: next(seen) >= 3
+
+    short, long = [("so", 2.0), (" \\boxed{1}", 2.0)], [("so", 3.0), (" \\boxed{2}", 3.0), (" so", 3.0), (" so", 3.0)]
+    model = Written(short, long, long, short)
+    (*_, last) = snapshots(DeepConf(whole(model, watch=third), n=4, warmup=2, window=2, keep=1.0, consensus=None))
+    assert [was_cut(c) for c in last] == [False, True, True, False]
+    assert [c.log_weight for c in last] == [math.log(2), -math.inf, -math.inf, math.log(2)]
 
 
 def test_weights_are_the_lowest_confidences_and_what_is_below_the_threshold_weighs_nothing() -> None:

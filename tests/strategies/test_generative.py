@@ -286,6 +286,8 @@ def test_another_form_of_judgement() -> None:
     model = ScriptedModel(["I take (B1)."])
     asks = GenSelect(model, prompt="{problem}\n{solutions}\n\nWhich? Write (B1), (B2), …", verdict=r"\(B(\d)\)")
     assert last(asks, numbers([5, 6])).answer == str(worth(shown(model.calls[0][0])[0]))
+    words = GenSelect(model, prompt="{problem}\n{solutions}\n\nWhich?", verdict="I (take)")
+    assert last(words, Candidates((said("1"), said("2"), said("2")))).answer == "2"  # no number: not read
     assert re.compile(VERDICT).groups == 1
 
 
