@@ -313,6 +313,9 @@ def _conclude(
     if limited := [s for s in summaries if s.limited]:
         told = ", ".join(f"{s.label} {s.limited}" for s in limited)
         console.print(f"stopped by the budget: {told} problems", highlight=False)
+    for s in (s for s in summaries if s.saved):
+        told = f"{s.cut / s.n:.1f} tokens a problem in samples cut early, at most {s.saved / s.n:.1f} saved by it"
+        console.print(f"{s.label}: {told}", highlight=False, soft_wrap=True)
     console.print(f"records  {folder}", highlight=False, soft_wrap=True)
     if picture.exists():
         console.print(f"picture  {picture}", highlight=False, soft_wrap=True)
@@ -334,6 +337,8 @@ def _as_data(s: Summary) -> dict[str, Any]:
         "flops": s.total.flops,
         "usd": s.total.usd,
         "seconds": s.seconds,
+        "cut_tokens": s.cut,
+        "saved_tokens": s.saved,
         "confidence": s.confidence.data if s.confidence else None,
     }
 

@@ -30,6 +30,7 @@ MODEST: dict[str, Any] = {
     "blocks": 2,
     "moves": 2,
     "gamma": 2,
+    "judge_tokens": 96,
 }
 
 

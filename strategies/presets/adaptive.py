@@ -68,7 +68,7 @@ def deepconf(
     n: int = 32,
     warmup: int = 16,
     keep: float = 0.9,
-    window: int = 2048,
+    window: int | None = None,
     consensus: float | None = 0.95,
     ahead: int = 1,
     temperature: float = 0.8,
@@ -76,7 +76,7 @@ def deepconf(
 ) -> Strategy:
     """DeepConf online (Fu et al., 2025): unsure solutions are cut, the others vote by confidence.
 
-    A window that is longer than the solutions never cuts: set `window` below their length. `consensus` is none or in 0..1.
+    `window` none is 2,048 tokens, or a quarter of the warm-up's solutions where they are short. `consensus` is none or in 0..1.
     """
     policy = whole(small, temperature=temperature, max_tokens=max_tokens)
     search = DeepConf(policy, n, min(warmup, n), keep, window, consensus, ahead)

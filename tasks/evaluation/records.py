@@ -119,6 +119,8 @@ class Record(BaseModel):
     """One problem, solved. `authors` is about the solution alone: what was rejected on the way is in the usage.
 
     `abstained` says that there is no answer on purpose; the confidence is then of the one that was withheld.
+    `cut` is the part of the usage that went into calls which were ended early because nobody wanted the rest, `saved` what those
+    had held and did not use; None where there were none.
     `samples` are the final candidates, in their order, of `drawn` that were begun from the bare problem; `prompt_tokens` is how
     many tokens that takes, by model.
     """
@@ -133,6 +135,8 @@ class Record(BaseModel):
     correct: bool
     confidence: float | None
     abstained: bool = False
+    cut: Usage | None = None
+    saved: Usage | None = None
     solution: str
     authors: dict[str, Written] = Field(default_factory=dict)
     seed: int

@@ -129,6 +129,8 @@ def _record(index: int, example: Example, result: Result, calls: Calls, seconds:
         correct=example.correct(result.answer),
         confidence=result.confidence,
         abstained=result.answer is None and result.candidates.abstains,
+        cut=result.cut if result.saved.tokens else None,
+        saved=result.saved if result.saved.tokens else None,
         solution=result.text,
         authors=_authors(result.solution),
         seed=result.seed,

@@ -26,6 +26,10 @@ class Summary:
     usage: dict[str, Usage]
     seconds: float
     confidence: Confidence | None = None
+    cut: int = 0
+    """Tokens written in samples that were ended early."""
+    saved: int = 0
+    """The most that ending them can have saved."""
 
     @classmethod
     def of(cls, label: str, records: Sequence[Record], seconds: float) -> Summary:
@@ -44,6 +48,8 @@ class Summary:
             usage=usage,
             seconds=seconds,
             confidence=Confidence.of(records),
+            cut=sum(r.cut.completion for r in records if r.cut),
+            saved=sum(r.saved.completion for r in records if r.saved),
         )
 
     @property

@@ -440,9 +440,21 @@ def test_weights_are_the_lowest_confidences_and_what_is_below_the_threshold_weig
 
 
 def test_a_window_longer_than_any_solution_cuts_none() -> None:
-    (*_, last) = snapshots(DeepConf(whole(Paced()), n=30, warmup=10, keep=0.5, consensus=None))
+    (*_, last) = snapshots(DeepConf(whole(Paced()), n=30, warmup=10, keep=0.5, window=2048, consensus=None))
     assert not any(was_cut(c) for c in last)
     assert any(c.log_weight == -math.inf for c in list(last)[10:])
+
+
+def test_a_window_of_its_own_is_a_quarter_of_the_warm_up() -> None:
+    def asked(window: int | None) -> DeepConf:
+        return DeepConf(whole(Paced()), n=30, warmup=10, keep=0.5, window=window, consensus=None)
+
+    (first, *_) = snapshots(asked(2048))
+    quarter = sum(c.tokens for c in first) // 40
+    assert quarter > 1
+    (*_, last), (*_, same) = snapshots(asked(None)), snapshots(asked(quarter))
+    assert [(c.text, c.log_weight) for c in last] == [(c.text, c.log_weight) for c in same]
+    assert any(was_cut(c) for c in last)
 
 
 def test_without_alternatives_deepconf_is_a_majority() -> None:

@@ -109,14 +109,14 @@ def test_the_best_of_any_number_wins_wherever_it_stands(window: int) -> None:
             assert len(model.calls) == rounds
 
 
-@given(st.integers(2, 24), st.integers(2, 9), st.integers(60, 400), st.integers(1, 3), st.integers(0, 9), st.data())
+@given(st.integers(2, 24), st.integers(2, 9), st.integers(0, 300), st.integers(1, 3), st.integers(0, 9), st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_best_wins_in_any_context_that_holds_two(
     n: int, window: int, room: int, repeats: int, seed: int, data: st.DataObject
 ) -> None:
     """The model's context cuts the windows; no prompt, with the reply, is longer than it."""
     values = data.draw(st.permutations(range(n)))
-    long = data.draw(st.lists(st.integers(1, 12), min_size=n, max_size=n))
+    long = data.draw(st.lists(st.integers(1, 40), min_size=n, max_size=n))
     items = [
         Candidate(Problem("q"), (Step(f"{'so ' * words}\\boxed{{{value}}}", "m", 1),), done=True)
         for value, words in zip(values, long, strict=True)
@@ -128,8 +128,8 @@ def test_the_best_wins_in_any_context_that_holds_two(
         for request in batch:
             assert model.count(request.context) + 40 <= model.context_length
             assert 2 <= len(shown(request)) <= window
-    if room >= 100:
-        assert found.answer == str(n - 1)
+    if room >= 120:  # any two fit
+        assert (found.answer, top(found).score) == (str(n - 1), Score(1.0))
 
 
 def test_a_context_too_short_for_two_is_the_vote() -> None:
