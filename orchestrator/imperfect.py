@@ -52,8 +52,9 @@ def outcomes(
     parts = []
     for prior, r in _types(success, completeness, soundness, priors):
         right, wrong = completeness * r, (1 - soundness) * (1 - r)
-        rejected = max(0.0, 1 - right - wrong) ** k
-        made = (1 - rejected) / (right + wrong) if right + wrong > 0 else k
+        accepted = right + wrong
+        logs = 0.0 if k == 0 or accepted == 0 else k * (math.log1p(-accepted) if accepted < 1 else -math.inf)
+        rejected, made = math.exp(logs), -math.expm1(logs) / accepted if accepted > 0 else k
         told = (right * made if right else 0.0, wrong * made if wrong else 0.0, rejected, made)
         parts.append([prior * each for each in told])
     return Outcomes(*(math.fsum(column) for column in zip(*parts, strict=True)))

@@ -109,9 +109,9 @@ class Cascade:
             if standing is None or found.abstains or answering(found):
                 standing = found
             yield standing
-            if tier is self.tiers[-1]:
+            if i == len(self.tiers) - 1 or tier.confidence is None:
                 return
-            if found.abstains or not answering(found) or tier.confidence is None:
+            if found.abstains or not answering(found):
                 continue
             score = await tier.confidence.read(found, run.child("confidence", i))
             standing = _with(found, score)
@@ -121,13 +121,13 @@ class Cascade:
 
 
 def answering(candidates: Candidates) -> list[Candidate]:
-    """The candidates behind a set's answer (its best candidate's, where none was concluded), the best of them first."""
-    answer = candidates.answer or (candidates.best.answer if candidates.best else None)
-    if answer is None:
+    """The candidates behind a set's answer (its best candidate's, where none was concluded), the best of them first; the best of
+    all where nobody says what was concluded; none without an answer."""
+    best = candidates.best
+    answer = candidates.answer if candidates.answer is not None or best is None else best.answer
+    if answer is None or best is None:
         return []
-    behind = [c for c in candidates if c.answer is not None and c.problem.answers.same(answer, c.answer)]
-    if not behind:
-        return []
+    behind = [c for c in candidates if c.answer is not None and c.problem.answers.same(answer, c.answer)] or [best]
     first = foremost(candidates, behind, [score_of(c) for c in behind])
     return [first, *(c for c in behind if c is not first)]
 

@@ -126,6 +126,8 @@ def test_ceilings_by_hand() -> None:
     assert ceiling(0.0, completeness=1.0, soundness=1.0) == 0  # nothing is ever accepted
     assert outcomes(math.inf, 0.0, 1.0, 1.0).attempts == math.inf
     assert math.isnan(outcomes(3, 0.0, 1.0, 1.0).precision)
+    assert outcomes(7, 1e-18, 1.0, 1.0).attempts == pytest.approx(7)
+    assert outcomes(math.inf, 1.0, 1.0, 1.0).attempts == 1
     assert ceiling([0.0, 0.5], 1.0, 1.0, priors=[0.0, 1.0]) == 1
     assert outcomes(math.inf, [0.0, 0.5], 1.0, 1.0, priors=[0.0, 1.0]).attempts == 2
 

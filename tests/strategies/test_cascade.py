@@ -169,6 +169,13 @@ def test_a_cascade_composes() -> None:
     assert "Cascade" in repr(outer)
 
 
+def test_a_tier_may_be_tried_twice() -> None:
+    small, large = ScriptedModel(["no idea", "\\boxed{1}"]), ScriptedModel(["\\boxed{2}"], name="large")
+    again = Tier(flow(small), Sure(0.9))
+    assert run(Cascade((again, again, Tier(flow(large))))).answer == "1"
+    assert run(Cascade((again, again))).answer == "1"
+
+
 @pytest.mark.parametrize("tiers", [(), (Tier(flow(ScriptedModel())), Tier(flow(ScriptedModel())))])
 def test_every_tier_but_the_last_needs_a_confidence(tiers: tuple[Tier, ...]) -> None:
     with pytest.raises(BadInput, match="every tier but the last"):
@@ -303,6 +310,7 @@ def test_those_behind_an_answer() -> None:
     assert [c.score.value for c in answering(replace(some, answer="1")) if c.score] == [0.7, 0.2]
     assert [c.answer for c in answering(some)] == ["2"]
     assert answering(Candidates((said(None),))) == []
+    assert [c.answer for c in answering(replace(some, answer="9"))] == ["2"]  # nobody says what was concluded
     assert answering(Candidates(())) == []
 
 
