@@ -499,7 +499,9 @@ def _rows(kind: Kind) -> list[tuple[str, str]]:
 
 
 def _options(workflow: Workflow) -> str:
-    return ", ".join(f"-S {name}={value}" for name, value in workflow.options.items()) or "no options"
+    """What may be set, with the defaults; a text that is not a line of its own as Python writes it."""
+    shown = {n: repr(v) if isinstance(v, str) and not v.isprintable() else v for n, v in workflow.options.items()}
+    return ", ".join(f"-S {name}={value}" for name, value in shown.items()) or "no options"
 
 
 def _summary(part: object) -> str:

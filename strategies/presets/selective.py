@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reasonweave.orchestrator.calibration import ConformalThreshold, from_json
+from reasonweave.orchestrator.calibration import Calibrator, ConformalThreshold, from_json
+from reasonweave.orchestrator.errors import BadInput, described
 from reasonweave.orchestrator.graph import chain
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Strategy
@@ -28,7 +29,14 @@ def selective(
     `calibration` names a file that holds what `to_json` wrote: a calibrator, whose probability is then compared with `below`,
     or a `ConformalThreshold`, which takes its place.
     """
-    fitted = from_json(Path(calibration).read_text(encoding="utf-8")) if calibration else None
+    fitted = _calibration(calibration) if calibration else None
     unsure = abstain(fitted) if isinstance(fitted, ConformalThreshold) else abstain(below, fitted)
     samples = BestOfN(whole(small, temperature=temperature, max_tokens=max_tokens), n=n, max_steps=1)
     return chain(samples, majority, unsure)
+
+
+def _calibration(file: str) -> Calibrator | ConformalThreshold:
+    try:
+        return from_json(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"calibration={file!r}: that file cannot be read ({described(error)})") from error
