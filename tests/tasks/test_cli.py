@@ -94,7 +94,7 @@ def breaks(small: Model):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["eval", "best-of-nn"], "no workflow 'best-of-nn'; did you mean 'best-of-n'?"),
+        (["eval", "best-of-nn"], "no workflow 'best-of-nn'; did you mean 'best-of-n'"),
         (["eval", "single", "--task", "labb"], "no task 'labb'; did you mean 'lab'?"),
         (["eval", "single", "--task", "gone.jsonl"], "there is no such file"),
         (["eval", "single", "--task", "bad.jsonl", "--small", "lab/small"], "bad.jsonl, line 2: not JSON"),
