@@ -166,6 +166,11 @@ class Model(_Door, ABC):
                 usage, seconds = Usage.total([c.usage for c in got]), time.monotonic() - began
                 run.emit(Generated(run.path, self.name, self.role, asked, sampling, got, usage, seconds))
 
+    async def ready(self, run: Run) -> None:
+        """Let the backend find out what it is, so that `context_length` is known where it can be, before a call needs it. Costs
+        no tokens; a failure shows at the next call."""
+        await self._ready((), run)
+
     async def _ready(self, contexts: Sequence[Context], run: Run) -> Completion | None:
         """Let the backend prepare; a failure is what every request fails with."""
         try:

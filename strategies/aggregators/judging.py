@@ -100,6 +100,7 @@ class Desk:
 
     async def ask_most(self, some: Sequence[Candidate], run: Run, *, least: int, **parts: str) -> Completion | None:
         """A call about as many of these as fit, from the first on; None where not even `least` do."""
+        await self.model.ready(run)
         for attempt in range(2):  # a server's context may be known only after a first call
             fitting = (some[:n] for n in range(len(some), least - 1, -1))
             if (panel := next((few for few in fitting if self.fits(few, **parts)), None)) is None:
@@ -208,6 +209,7 @@ async def knockout(
     yield concluded(found, unjudged(able, seed))
     if settled(able):
         return
+    await desk.model.ready(run)
     brackets, spoken, unread, asked, dropped = [able] * repeats, [False] * repeats, 0, 0, 0
     for r in itertools.count():
         readable = [desk.readable(bracket) for bracket in brackets]
