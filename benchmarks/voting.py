@@ -78,7 +78,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 DENSE = (*range(1, 17), 20, 24, 28, 32, 36, 40, 48, 56, 64)
 """Sizes of the uniform majority vote: the curve that rules are held against."""
 WINDOW = 16
-"""Tokens of a confidence window: lab solutions have some 60 tokens, so the papers' 2,048 would never fill."""
+"""Tokens of a confidence window: lab solutions have some 74 tokens, so the papers' 2,048 would never fill."""
 BOOTSTRAP = 2_000
 
 
@@ -135,7 +135,7 @@ RULES: dict[str, Rule] = {
     "capability-aware, 0.5": lambda m, v: chain(restarts(whole(m), v, 16, 0.5), best),
     "capability-aware, 0.8": lambda m, v: chain(restarts(whole(m), v, 16, 0.8), best),
     "best-of-16": lambda m, v: chain(BestOfN(whole(m), 16, v, max_steps=1), best),
-    "DeepConf's 64, no stopping": lambda m, v: chain(BestOfN(whole(m), 64, max_steps=1), majority),
+    "majority of 64, no stopping": lambda m, v: chain(BestOfN(whole(m), 64, max_steps=1), majority),
 }
 
 AVERAGES = (2, 3, 4, 5, 6, 8, 10)

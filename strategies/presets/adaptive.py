@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.graph import chain
-from reasonweave.orchestrator.models.base import Model, unwatched
+from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Condition, Strategy
 from reasonweave.strategies.aggregators.brevity import briefest
 from reasonweave.strategies.aggregators.vote import majority, posterior
@@ -49,8 +49,7 @@ def adaptive_consistency(
     if rule not in RULES:
         raise BadInput(f"rule={rule!r}: one of {', '.join(RULES)} is needed")
     stop = RULES[rule]() if level is None else RULES[rule](level)
-    watch = unwatched if ahead > 1 else None  # one by one, nothing is under way when it stops
-    policy = whole(small, temperature=temperature, max_tokens=max_tokens, watch=watch)
+    policy = whole(small, temperature=temperature, max_tokens=max_tokens)
     return chain(
         AdaptiveConsistency(policy, n=n, rule=stop, ahead=ahead, max_steps=1), majority, finish=ForceAnswer(small)
     )
