@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from reasonweave.orchestrator.models.replay import TooFew
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.registry import Workflow
 from reasonweave.tasks.evaluation.display import stderr, stdout
-from reasonweave.tasks.evaluation.plot import COLOURS
+from reasonweave.tasks.evaluation.plot import COLOURS, pyplot
 from reasonweave.tasks.evaluation.recorded import Recorded, Replayed, replay
 from reasonweave.tasks.opening import settings_of
 
@@ -294,12 +293,7 @@ def draw(rows: Sequence[Replayed], path: Path, title: str) -> None:
 
     Needs matplotlib (extra `plots`); raises `BadInput` without it.
     """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        matplotlib.use("Agg")
-        plt: Any = importlib.import_module("matplotlib.pyplot")
-    except ImportError:
-        raise BadInput("a picture needs matplotlib: pip install 'reasonweave[plots]'") from None
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 5), dpi=130)
     for i, label in enumerate(dict.fromkeys(row.label for row in rows)):
         line = sorted((row for row in rows if row.label == label), key=lambda row: row.samples)

@@ -26,17 +26,21 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
+def pyplot() -> Any:
+    """matplotlib for files. Raises `BadInput` without it (extra `plots`)."""
+    try:
+        importlib.import_module("matplotlib").use("Agg")
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError:
+        raise BadInput("a picture needs matplotlib: pip install 'reasonweave[plots]'") from None
+
+
 def draw(summaries: Sequence[Summary], path: Path, title: str) -> None:
     """Accuracy with its 95 % interval against FLOPs a problem (log scale), the Pareto front as a line.
 
     Needs matplotlib (extra `plots`); raises `BadInput` without it.
     """
-    try:
-        matplotlib: Any = importlib.import_module("matplotlib")
-        matplotlib.use("Agg")
-        plt: Any = importlib.import_module("matplotlib.pyplot")
-    except ImportError:
-        raise BadInput("a picture needs matplotlib: pip install 'reasonweave[plots]'") from None
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 5), dpi=130)
     drawn = [s for s in summaries if s.n]
     points = [(s.flops_per_problem, 100 * s.accuracy) for s in drawn]
