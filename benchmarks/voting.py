@@ -30,7 +30,7 @@ from recorded import SAMPLES, Dealer, Looked, Solved, candidates, record
 from reasonweave.orchestrator import Candidate, Strategy, asolve, chain
 from reasonweave.orchestrator.protocols import Aggregator
 from reasonweave.orchestrator.solve_each import solve_each
-from reasonweave.orchestrator.types import FloatArray
+from reasonweave.orchestrator.types import FloatArray, IntArray
 from reasonweave.strategies import (
     ESC,
     RPC,
@@ -73,6 +73,7 @@ from reasonweave.strategies import (
     whole,
 )
 from reasonweave.tasks.evaluation.confidence import ece
+from reasonweave.tasks.evaluation.stats import bootstrap, bootstrap_mean
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 DENSE = (*range(1, 17), 20, 24, 28, 32, 36, 40, 48, 56, 64)
@@ -232,11 +233,9 @@ def mean_of(values: Any) -> FloatArray:
     return np.array([np.mean(each) for each in values], dtype=float)
 
 
-def interval(values: FloatArray, seed: int = 0) -> tuple[float, float]:
+def interval(values: FloatArray) -> tuple[float, float]:
     """Of the mean over problems."""
-    picked = np.random.default_rng(seed).integers(0, len(values), (BOOTSTRAP, len(values)))
-    low, high = np.percentile(values[picked].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    return bootstrap_mean(values, draws=BOOTSTRAP)
 
 
 @dataclass(frozen=True)
@@ -260,14 +259,13 @@ class Curve:
 
     def saving(self, right: FloatArray, samples: FloatArray) -> tuple[float, float, float]:
         """1 − samples used / samples of the uniform vote at the same accuracy, with its interval over problems."""
-        rng = np.random.default_rng(1)
-        made = []
-        for draw in range(201):
-            picked = rng.integers(0, len(right), len(right)) if draw else np.arange(len(right))
-            needed = self.samples_for(float(right[picked].mean()), self.right[picked].mean(axis=0))
-            made.append(1 - float(samples[picked].mean()) / needed)
-        low, high = np.percentile(made[1:], [2.5, 97.5])
-        return made[0], float(low), float(high)
+
+        def saved(rows: IntArray) -> float:
+            needed = self.samples_for(float(right[rows].mean()), self.right[rows].mean(axis=0))
+            return 1 - float(samples[rows].mean()) / needed
+
+        everyone = np.arange(len(right))
+        return saved(everyone), *bootstrap(saved, everyone)
 
 
 def main() -> None:

@@ -1,14 +1,15 @@
-"""The one sync door: a background event loop that works in scripts, threads, notebooks and inside a running loop."""
+"""The one sync door, a background event loop that works in scripts, threads, notebooks and inside a running loop; and coroutines
+awaited together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.errors import BadInput, first_of
 
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -35,6 +36,16 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Await all at the same time. Where one fails, the others are cancelled, and its own exception is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failed:
+        raise first_of(failed) from failed
+    return [task.result() for task in tasks]
 
 
 def wait(work: Coroutine[Any, Any, _T]) -> _T:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|(\d)\s*(\d))")
@@ -119,6 +121,35 @@ class BoxedAnswers:
 
     def same(self, a: str, b: str) -> bool:
         return self.canonical(a) == self.canonical(b)
+
+
+def json_objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects that begin somewhere in a text, in order, those within others too.
+
+    >>> list(json_objects('Sure: {"a": {"b": 1}} {c}'))
+    [{'a': {'b': 1}}, {'b': 1}]
+    """
+    at = -1
+    while (at := text.find("{", at + 1)) >= 0:
+        try:
+            yield json.JSONDecoder().raw_decode(text, at)[0]
+        except (ValueError, RecursionError):
+            continue
+
+
+def box_end(text: str) -> int | None:
+    r"""How much of a text is in the box that stood open before it, its closing brace included; None where it stays open.
+
+    >>> box_end("x^{2}} since"), box_end("x^{2}")
+    (6, None)
+    """
+    depth = 1
+    for i, char in enumerate(text):
+        if text[i - 1 : i] != "\\":
+            depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return i + 1
+    return None
 
 
 def after_thinking(text: str) -> str:

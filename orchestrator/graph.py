@@ -5,18 +5,17 @@ It holds names, edges and conditions, never a loop and never a model call.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import networkx as nx
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.drive import drive
-from reasonweave.orchestrator.errors import GraphError, first_of
+from reasonweave.orchestrator.errors import GraphError
 from reasonweave.orchestrator.protocols import Aggregator, Condition, Finish, Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
@@ -121,7 +120,7 @@ class Graph:
         sink, last = self.sink, roots
         results: dict[str, Candidates | None] = {}
         for generation in nx.topological_generations(self._dag):
-            sets = await _together(self._run(name, results, roots, run) for name in generation)
+            sets = await together(self._run(name, results, roots, run) for name in generation)
             results.update(zip(generation, sets, strict=True))
             if (found := self._answer(sink, results)) is not None:
                 last = found
@@ -156,16 +155,6 @@ class Graph:
         ancestors = nx.ancestors(self._dag, sink)
         done = [name for name in self._nodes if name in ancestors and results.get(name) is not None]
         return results[done[-1]] if done else None
-
-
-async def _together(work: Iterable[Coroutine[Any, Any, Candidates | None]]) -> list[Candidates | None]:
-    """Await all at the same time; where one fails, cancel the others and raise its error as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-    except BaseExceptionGroup as failed:
-        raise first_of(failed) from failed
-    return [task.result() for task in tasks]
 
 
 def _name(part: object) -> str:

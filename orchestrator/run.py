@@ -49,6 +49,8 @@ class Run:
     ledger: Ledger = field(default_factory=Ledger)
     tracer: Tracer = _silent
     session: Session = field(default_factory=Session)
+    metered: bool = False
+    """Whether calls from here on may be cancelled once nobody wants them, so that they must be counted as they come."""
 
     def child(self, *label: str | int, budget: Budget | None = None) -> Run:
         """The run one branch further down; `budget` opens an account of its own under this one.

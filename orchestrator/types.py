@@ -27,6 +27,9 @@ IntArray = NDArray[np.int64]
 DELIMITER = "\n\n"
 """What separates two reasoning steps; it stays in the text of the step before it."""
 
+CUT = "cut"
+"""The label of a step in whose middle a watch ended the writing."""
+
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _BOXED = BoxedAnswers()
 
@@ -160,6 +163,11 @@ class Candidate:
     @property
     def tokens(self) -> int:
         return sum(step.tokens for step in self.steps)
+
+    @property
+    def cut(self) -> bool:
+        """Was its writing ended by a watch, so that it is no whole solution?"""
+        return any(step.label == CUT for step in self.steps)
 
     @property
     def logprob(self) -> float | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,7 +17,7 @@ from reasonweave.orchestrator.errors import BadInput, UserError
 from reasonweave.orchestrator.models.replay import TooFew
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.registry import Workflow
-from reasonweave.tasks.evaluation.display import stderr, stdout
+from reasonweave.tasks.evaluation.display import plain, stderr, stdout
 from reasonweave.tasks.evaluation.plot import COLOURS, pyplot
 from reasonweave.tasks.evaluation.recorded import Recorded, Replayed, replay
 from reasonweave.tasks.opening import settings_of
@@ -227,9 +226,7 @@ def _size(row: Replayed) -> str:
 
 
 def _table(report: Report, title: str) -> Table:
-    drawn = Table(
-        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
-    )
+    drawn = plain(title)
     drawn.add_column("workflow", no_wrap=True)
     for name in ("n", "accuracy", "95 %\ninterval", "no\nanswer", "samples", "tokens", "confidence", "ECE"):
         drawn.add_column(name, justify="right", no_wrap=True)

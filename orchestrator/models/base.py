@@ -124,7 +124,7 @@ class Model(_Door, ABC):
         """Continue each context, in order: hold, call, settle, trace.
 
         With a `watch`, answers are read token by token, one that it says True of is cut there (finish reason "cancelled"),
-        and a call that is cancelled is charged what it had produced; `unwatched` cuts none.
+        and a call that is cancelled is charged what it had produced; `unwatched` cuts none, and is what a metered run has.
 
         A request whose full hold does not fit waits for its siblings to settle, then runs with fewer tokens; one that
         cannot have a single token comes back empty with finish reason "budget". Where that is true of all of them,
@@ -135,6 +135,7 @@ class Model(_Door, ABC):
         if not contexts:
             return []
         run.claim()
+        watch = watch or (unwatched if run.metered else None)
         began = time.monotonic()
         done: dict[int, Completion] = {}
         try:

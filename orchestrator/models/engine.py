@@ -17,12 +17,13 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, seconds_left
 from reasonweave.orchestrator.models.launch import QUIET
 from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
-from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, prefix_of, reason_of, together, tokens_of
+from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, prefix_of, reason_of, tokens_of
 from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Token, Usage
 
 T = TypeVar("T")

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Rating, RewardModel
 from reasonweave.orchestrator.models.endpoint import Endpoint, Failed, OutOfBudget
 from reasonweave.orchestrator.models.server import Abilities, cached_of, probe, session_label
-from reasonweave.orchestrator.models.texts import tagged, together
+from reasonweave.orchestrator.models.texts import tagged
 from reasonweave.orchestrator.types import Problem, Score, Usage
 
 Ids = tuple[int, ...]

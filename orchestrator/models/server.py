@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError, NotFound
 from reasonweave.orchestrator.models.base import Model, Request, cut_at, seconds_left, unwatched
@@ -34,7 +35,6 @@ from reasonweave.orchestrator.models.texts import (
     finite,
     prefix_of,
     reason_of,
-    together,
     tokens_of,
 )
 from reasonweave.orchestrator.types import Completion, Context, Message, Sampling, Token, Usage

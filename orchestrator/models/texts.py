@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from reasonweave.orchestrator.errors import first_of
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.types import Context, FinishReason, Message, Token
 
 Ids = tuple[int, ...]
@@ -92,16 +91,6 @@ def tagged(steps: Sequence[str], tag: str) -> str:
     'a#bc#'
     """
     return "".join(step.replace(tag, "").strip() + tag for step in steps)
-
-
-async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Await all at the same time. Where one fails, the others are cancelled, and its own exception is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for each in work:
-                group.create_task(each)
-    except BaseExceptionGroup as raised:
-        raise first_of(raised) from raised
 
 
 def reason_of(choice: dict[str, Any]) -> FinishReason:

@@ -16,7 +16,6 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, shown
 from reasonweave.strategies.aggregators.scores import Measure
 from reasonweave.strategies.aggregators.vote import by_weight
-from reasonweave.strategies.policies.sample import was_cut
 from reasonweave.strategies.policies.signals import confidence, told
 
 WINDOW = 2048
@@ -109,7 +108,7 @@ class DeepConfVote:
             raise BadInput(f"DeepConfVote(keep={self.keep}): in 0..1 and above 0 is needed")
 
     def __call__(self, candidates: Candidates) -> Candidates:
-        voters = [c for c in candidates if c.answer is not None and not was_cut(c)]
+        voters = [c for c in candidates if c.answer is not None and not c.cut]
         weights = [self.by(c) for c in voters]
         known = [weight for weight in weights if math.isfinite(weight)]
         bar = np.percentile(known, 100 * (1 - self.keep)) if known else math.inf

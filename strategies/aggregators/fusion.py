@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reasonweave.orchestrator.answers import after_thinking
+from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
@@ -113,12 +113,7 @@ def analysis_in(text: str) -> dict[str, list[str]] | None:
     >>> analysis_in('Here it is: {"consensus": ["It is 4.", "", "Two and two."], "mood": "good", "blind_spots": "none"}')
     {'consensus': ['It is 4.', 'Two and two.'], 'blind_spots': ['none']}
     """
-    said, at = after_thinking(text), -1
-    while (at := said.find("{", at + 1)) >= 0:
-        try:
-            found, _ = json.JSONDecoder().raw_decode(said, at)
-        except (ValueError, RecursionError):
-            continue
+    for found in json_objects(after_thinking(text)):
         if any(topic in found for topic in TOPICS):
             points = {topic: _points(found[topic]) for topic in TOPICS if topic in found}
             return {topic: some for topic, some in points.items() if some}

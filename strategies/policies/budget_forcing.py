@@ -62,16 +62,10 @@ class BudgetForcing:
                 items[i] = replace(new, done=True) if answered is not None and answered >= self.answer_tokens else new
         return [self._looking_again(old, new) for old, new in zip(candidates, items, strict=True)]
 
-    def _closed(self, candidate: Candidate) -> bool:
-        """Is its thinking over, so that what is written now is the answer?"""
-        if any(step.label == END for step in candidate.steps):
-            return True
-        return bool(self.think_end) and self.think_end in candidate.text
-
     def _room(self, candidate: Candidate) -> int:
         if (answered := self._answered(candidate)) is not None:
             return max(1, min(self.max_tokens, self.answer_tokens - answered))
-        if self._closed(candidate):
+        if closed(candidate, self.think_end):
             return self.max_tokens
         left = self.max_tokens if self.limit is None else self.limit - candidate.tokens
         return max(1, min(self.max_tokens, left))
@@ -83,7 +77,7 @@ class BudgetForcing:
 
     def _ended(self, candidate: Candidate) -> Candidate:
         """Ends the thinking of a candidate that has reached the limit."""
-        if self.limit is None or candidate.tokens < self.limit or self._closed(candidate):
+        if self.limit is None or candidate.tokens < self.limit or closed(candidate, self.think_end):
             return candidate
         blank = "" if candidate.text.endswith("\n") else DELIMITER
         end = f"{self.think_end}{DELIMITER}" if self.think_end else ""
@@ -91,7 +85,7 @@ class BudgetForcing:
 
     def _looking_again(self, before: Candidate, after: Candidate) -> Candidate:
         """Takes an end of thinking back, as long as there are waits left."""
-        if after.failed or self._closed(before) or any(step.label == END for step in after.steps):
+        if after.failed or closed(before, self.think_end) or any(step.label == END for step in after.steps):
             return after
         at = after.text.find(self.think_end, len(before.text)) if self.think_end else -1
         waited = sum(step.label == WAIT and bool(step.text.strip()) for step in after.steps)
@@ -100,5 +94,14 @@ class BudgetForcing:
         if len(after.steps) == len(before.steps):
             return after  # nothing was written, so there is nothing to look at again
         open_ = cut(after, at) if at >= 0 else after
-        blank = "" if not open_.text or open_.text.endswith("\n") else DELIMITER
-        return put_in(open_, f"{blank}{self.word}", label=WAIT)
+        return put_in(open_, opening(open_.text, self.word), label=WAIT)
+
+
+def closed(candidate: Candidate, think_end: str) -> bool:
+    """Is its thinking over, so that what is written now is the answer?"""
+    return any(step.label == END for step in candidate.steps) or bool(think_end and think_end in candidate.text)
+
+
+def opening(text: str, more: str) -> str:
+    """What to write after a text so that `more` begins a line."""
+    return more if not text or text.endswith("\n") else DELIMITER + more

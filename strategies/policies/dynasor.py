@@ -9,15 +9,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reasonweave.orchestrator.answers import box_end
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import AnswerSpace
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling
-from reasonweave.strategies.policies.budget_forcing import END
+from reasonweave.strategies.policies.budget_forcing import END, closed, opening
 from reasonweave.strategies.policies.handoff import Cues
 from reasonweave.strategies.policies.sample import labelled, put_in
-from reasonweave.strategies.policies.thinking import FINAL, box_end, closed, generated, grown, opening, shortened
+from reasonweave.strategies.policies.thinking import FINAL, generated, grown, shortened
 
 PROBE = "probe: "
 """How the label of a step begins before which a probe was asked; what follows is its answer, nothing where it does not count."""

@@ -8,10 +8,7 @@ from dataclasses import dataclass, replace
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Watching
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Sampling, Step, Token
-
-CUT = "cut"
-"""The label of a step in whose middle a watch ended the writing."""
+from reasonweave.orchestrator.types import CUT, DELIMITER, Candidate, Completion, Sampling, Step, Token
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Sample:
 
     A candidate is done when the model ends by itself, with an answer or without, when it fills the model's context, and when a
     whole solution reaches its ceiling. A step cut by its ceiling is open: the next call goes on in the middle of it. One whose
-    `watch` does not want the rest is done there, its last step labelled "cut" (`was_cut`).
+    `watch` does not want the rest is done there, its last step labelled "cut" (`Candidate.cut`).
     """
 
     model: Model
@@ -75,11 +72,6 @@ def whole(
     return Sample(
         model, until=None, temperature=temperature, max_tokens=max_tokens, top_logprobs=top_logprobs, watch=watch
     )
-
-
-def was_cut(candidate: Candidate) -> bool:
-    """Was this candidate's writing ended by a watch, so that it is no whole solution?"""
-    return any(step.label == CUT for step in candidate.steps)
 
 
 def usable(before: Candidate, drafts: Sequence[Candidate]) -> list[Candidate]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TypeAlias
 
+from reasonweave.orchestrator.answers import box_end
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Context, Sampling, shown
-from reasonweave.strategies.policies.budget_forcing import END, WAIT
+from reasonweave.strategies.policies.budget_forcing import END, WAIT, closed, opening
 from reasonweave.strategies.policies.sample import continued, put_in
 
 PROBED, PREFILL = "probed", "prefill"
@@ -231,20 +232,10 @@ class NoThinking:
 # What policies that end thinking share.
 
 
-def closed(candidate: Candidate, think_end: str) -> bool:
-    """Is its thinking over, so that what is written now is the answer?"""
-    return any(step.label == END for step in candidate.steps) or bool(think_end and think_end in candidate.text)
-
-
 def closing(candidate: Candidate, think_end: str, final: str) -> Candidate:
     """The candidate with its thinking ended: by the tag or, where there is none, by the words that ask for the answer."""
     end = f"{think_end}{DELIMITER}" if think_end else final
     return put_in(candidate, opening(candidate.text, end), label=END)
-
-
-def opening(text: str, more: str) -> str:
-    """What to write after a text so that `more` begins a line."""
-    return more if not text or text.endswith("\n") else DELIMITER + more
 
 
 async def generated(
@@ -278,21 +269,6 @@ def cue_at(written: Completion, cues: Sequence[str], asked: Sampling) -> int | N
     """
     before = (written.text.removesuffix(cue) for cue in cues if cue in asked.stop and written.text.endswith(cue))
     return next((len(text.rstrip(" ")) for text in before if not text[-1:].isalnum()), None)
-
-
-def box_end(text: str) -> int | None:
-    r"""How much of a text is in the box that stood open before it, its closing brace included; None where it stays open.
-
-    >>> box_end("x^{2}} since"), box_end("x^{2}")
-    (6, None)
-    """
-    depth = 1
-    for i, char in enumerate(text):
-        if text[i - 1 : i] != "\\":
-            depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return i + 1
-    return None
 
 
 def shortened(written: Completion, length: int) -> Completion:

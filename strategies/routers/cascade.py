@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reasonweave.orchestrator.answers import after_thinking
+from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import BadInput
@@ -230,12 +229,7 @@ def confidence_in(text: str) -> float | None:
     >>> confidence_in('Sure: {"confidence": 0.9}'), confidence_in('{"confidence": 90}'), confidence_in("0.9")
     (0.9, None, None)
     """
-    said, at = after_thinking(text), -1
-    while (at := said.find("{", at + 1)) >= 0:
-        try:
-            found, _ = json.JSONDecoder().raw_decode(said, at)
-        except (ValueError, RecursionError):
-            continue
+    for found in json_objects(after_thinking(text)):
         value = found.get("confidence")
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
             return float(value)

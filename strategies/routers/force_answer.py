@@ -2,9 +2,11 @@ r"""The forced finish: when a run ends without an answer, a short cue and a few 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from reasonweave.orchestrator.answers import box_end
 from reasonweave.orchestrator.budget import Reserve
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
@@ -67,13 +69,10 @@ def _closed(text: str) -> str:
     >>> _closed("x^{2}}. So"), _closed("x^{2"), _closed("4")
     ('x^{2}}', 'x^{2}}', '4}')
     """
-    depth = 1
-    for i, char in enumerate(text):
-        if i == 0 or text[i - 1] != "\\":
-            depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return text[: i + 1]
-    return text + "}" * depth
+    if (end := box_end(text)) is not None:
+        return text[:end]
+    unescaped = re.findall(r"(?<!\\)[{}]", text)
+    return text + "}" * (1 + unescaped.count("{") - unescaped.count("}"))
 
 
 def _cost(written: Completion, said: str) -> tuple[int, float | None]:

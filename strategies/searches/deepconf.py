@@ -17,7 +17,7 @@ from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, Token
 from reasonweave.strategies.aggregators.confidence import WINDOW, lowest_confidence
 from reasonweave.strategies.aggregators.vote import posterior
-from reasonweave.strategies.policies.sample import Sample, was_cut
+from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.policies.signals import TOP, confidence
 from reasonweave.strategies.searches.adaptive import Consensus
 from reasonweave.strategies.searches.in_order import in_order
@@ -80,7 +80,7 @@ class DeepConf:
 
 def _weighed(candidate: Candidate, threshold: float, window: int) -> Candidate:
     low = lowest_confidence(candidate, window)
-    kept = low >= threshold and low > 0 and not was_cut(candidate)
+    kept = low >= threshold and low > 0 and not candidate.cut
     return replace(candidate, log_weight=math.log(low) if kept else -math.inf)
 
 

@@ -7,11 +7,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from reasonweave.orchestrator.models.base import unwatched
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates
-from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.searches.live import extend_live
 
 
@@ -22,14 +20,13 @@ async def in_order(
 
     Sample i continues the i-th root, in turn, on a path of its own, ("sample", i). Up to `ahead` of them (1 or more) are under
     way at the same time, and whoever stops reading cancels those that are. So what is read does not depend on timing; only what
-    the others cost does: with `ahead` above 1 a `Sample` policy is watched, so that a cancelled sample costs what it had written.
-    Where one fails, or the budget refuses it, what was written, and paid, of it and the others comes first.
+    the others cost does, which is what they had written: with `ahead` above 1 the run is metered. Where one fails, or the budget
+    refuses it, what was written, and paid, of it and the others comes first.
 
         async with aclosing(in_order(...)) as samples:
             async for sample in samples: ...
     """
-    if ahead > 1 and isinstance(policy, Sample) and policy.watch is None:
-        policy = replace(policy, watch=unwatched)
+    run = replace(run, metered=ahead > 1 or run.metered)
     under_way: deque[asyncio.Task[Candidate]] = deque()
     written: dict[int, Candidate] = {}
     begun = 0

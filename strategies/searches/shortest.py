@@ -13,7 +13,7 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import either
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, Token
-from reasonweave.strategies.policies.sample import Sample, was_cut
+from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.searches.in_order import in_order
 from reasonweave.strategies.searches.live import begin
 
@@ -77,4 +77,4 @@ class _Race:
 
 def _answered(candidate: Candidate) -> bool:
     """Is it whole, and does it answer?"""
-    return candidate.done and not was_cut(candidate) and candidate.answer is not None
+    return candidate.done and not candidate.cut and candidate.answer is not None

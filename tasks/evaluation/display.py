@@ -105,6 +105,13 @@ def table(summaries: Sequence[Summary], title: str, width: int = 120) -> Table:
     return _fitting([_table(summaries, title, layout) for layout in LAYOUTS], width)
 
 
+def plain(title: str) -> Table:
+    """An empty table in the style of all of them."""
+    return Table(
+        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+    )
+
+
 def _fitting(drawn: Sequence[Table], width: int) -> Table:
     """The first table that fits, else the last."""
     probe = Console(width=1000)
@@ -141,14 +148,7 @@ def confidence_table(summaries: Sequence[Summary], width: int = 120) -> Table | 
 
 
 def _confidences(told: Sequence[tuple[str, Confidence]], layout: Sequence[str]) -> Table:
-    drawn = Table(
-        title="confidence",
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
-    )
+    drawn = plain("confidence")
     drawn.caption = "; ".join(CONFIDENCE[key][1] for key in layout).replace("; with", ", with") + "."
     if layout is not CONFIDENCE_LAYOUTS[0]:
         drawn.caption += " The rest is in a wider terminal and in --json."
@@ -178,9 +178,7 @@ def _figure(value: float, form: str) -> str:
 
 def _table(summaries: Sequence[Summary], title: str, layout: Sequence[str]) -> Table:
     models = sorted({model for summary in summaries for model in summary.usage})
-    drawn = Table(
-        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
-    )
+    drawn = plain(title)
     drawn.caption = (
         "Accuracy with its 95 % Wilson interval. Tokens (prompt + completion) and FLOPs are means a problem; "
         "FLOPs = 2 · active parameters · (uncached prompt + completion tokens), reward model included."

@@ -7,10 +7,9 @@ replayed.accuracy, replayed.interval, replayed.samples
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.answers import BoxedAnswers
 from reasonweave.orchestrator.budget import Reserve
-from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, described, first_of
+from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, described
 from reasonweave.orchestrator.graph import Graph
 from reasonweave.orchestrator.models.replay import (
     NotRecorded,
@@ -375,20 +375,10 @@ async def replay(
                 asked = [
                     _outcome(recorded.examples[i], strategy, root, tick) for i, root in zip(some, roots, strict=True)
                 ]
-                for i, outcome in zip(some, await _together(asked), strict=True):
+                for i, outcome in zip(some, await together(asked), strict=True):
                     outcomes[i].append(outcome)
             unforced += sum(len(finish.missed) for finish in finishes)
     return Replayed(workflow.name, options, tuple(map(tuple, outcomes)), unforced)
-
-
-async def _together(work: Iterable[Coroutine[Any, Any, Outcome]]) -> list[Outcome]:
-    """Await all at the same time; where one fails, cancel the others and raise its error as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except BaseExceptionGroup as failed:
-        raise first_of(failed) from failed
-    return [task.result() for task in tasks]
 
 
 def _layers(recordings: Sequence[Recording]) -> list[list[int]]:

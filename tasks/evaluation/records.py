@@ -24,8 +24,6 @@ from reasonweave.orchestrator.types import Candidate, Usage
 
 SCHEMA = 2
 """2 added the samples; files of 1 still load, without any."""
-CUT = "cut"
-"""The label of a step in whose middle a watch ended the writing, as policies write it."""
 PACKAGES = ("reasonweave", "numpy", "tokenizers", "safetensors", "networkx", "pydantic")
 
 
@@ -102,7 +100,7 @@ class SampleRecord:
             logprob=logprob if logprob is not None and math.isfinite(logprob) else None,
             done=candidate.done,
             open=bool(candidate.steps) and candidate.steps[-1].open,
-            cut=any(step.label == CUT for step in candidate.steps),
+            cut=candidate.cut,
             failed=candidate.failed,
             score=judged.value if judged and number else None,
             steps=judged.steps if judged and all(map(math.isfinite, judged.steps)) else (),

@@ -27,7 +27,7 @@ from reasonweave.orchestrator.models.replay import (
 )
 from reasonweave.orchestrator.types import Message, Token
 from reasonweave.strategies import BestOfN, ForceAnswer, majority, whole
-from reasonweave.strategies.policies.sample import Sample, was_cut
+from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.searches.in_order import in_order
 
 PROBLEM = Problem("How many?", "p")
@@ -271,7 +271,7 @@ def test_samples_drawn_one_by_one_are_a_prefix_whatever_is_under_way(ahead: int)
 def test_a_cut_sample_makes_a_cut_candidate() -> None:
     policy = Sample(model(*samples(50)), until=None, watch=at_most(10))
     (candidate,) = wait(policy.extend([Candidate(PROBLEM)], Run()))
-    assert was_cut(candidate)
+    assert candidate.cut
     assert candidate.done
     assert candidate.tokens == 10
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reasonweave.orchestrator import Candidate, Candidates, Problem, Step, Token, chain, solve
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.orchestrator.types import CUT
 from reasonweave.strategies import (
     BestOfN,
     Borda,
@@ -26,7 +27,6 @@ from reasonweave.strategies import (
     whole,
 )
 from reasonweave.strategies.aggregators.confidence import groups
-from reasonweave.strategies.policies.sample import CUT
 from reasonweave.strategies.policies.signals import confidence
 from reasonweave.strategies.presets import deepconf_offline
 from reasonweave.strategies.presets import self_certainty as self_certainty_workflow

@@ -43,6 +43,7 @@ from reasonweave.strategies import (
     BetaStop,
     Consensus,
     DeepConf,
+    Guard,
     Sample,
     Shortest,
     briefest,
@@ -52,7 +53,6 @@ from reasonweave.strategies import (
     weighted,
     whole,
 )
-from reasonweave.strategies.policies.sample import was_cut
 from reasonweave.strategies.searches.deepconf import falls_below
 from reasonweave.strategies.searches.in_order import in_order
 
@@ -393,7 +393,7 @@ def test_deepconf_on_a_warm_up_worked_by_hand() -> None:
     found = snapshots(search, run)
     assert len(found) == 5
     assert [round(math.exp(c.log_weight), 6) for c in found[-1]] == [0, 4, 0, 0, 3.5, 0, 0, 3.5]
-    assert [was_cut(c) for c in found[-1]] == [False] * 5 + [True, False, False]
+    assert [c.cut for c in found[-1]] == [False] * 5 + [True, False, False]
     assert found[-1][5].text == "so and"
     vote = posterior(found[-1])
     assert (vote.answer, vote.confidence) == ("2", pytest.approx(7 / 11))
@@ -424,7 +424,7 @@ def test_what_a_watch_of_the_callers_own_cuts_has_no_vote() -> None:
     short, long = [("so", 2.0), (" \\boxed{1}", 2.0)], [("so", 3.0), (" \\boxed{2}", 3.0), (" so", 3.0), (" so", 3.0)]
     model = Written(short, long, long, short)
     (*_, last) = snapshots(DeepConf(whole(model, watch=third), n=4, warmup=2, window=2, keep=1.0, consensus=None))
-    assert [was_cut(c) for c in last] == [False, True, True, False]
+    assert [c.cut for c in last] == [False, True, True, False]
     assert [c.log_weight for c in last] == [math.log(2), -math.inf, -math.inf, math.log(2)]
 
 
@@ -433,15 +433,15 @@ def test_weights_are_the_lowest_confidences_and_what_is_below_the_threshold_weig
     lows = [lowest_confidence(c, 6) for c in last]
     threshold = float(np.percentile(lows[:10], 50))
     for candidate, low in zip(last, lows, strict=True):
-        kept = low >= threshold and not was_cut(candidate)
+        kept = low >= threshold and not candidate.cut
         assert candidate.log_weight == (math.log(low) if kept else -math.inf)
-    assert 3 <= sum(was_cut(c) for c in last) < 30
-    assert all(not was_cut(c) for c in list(last)[:10])
+    assert 3 <= sum(c.cut for c in last) < 30
+    assert all(not c.cut for c in list(last)[:10])
 
 
 def test_a_window_longer_than_any_solution_cuts_none() -> None:
     (*_, last) = snapshots(DeepConf(whole(Paced()), n=30, warmup=10, keep=0.5, window=2048, consensus=None))
-    assert not any(was_cut(c) for c in last)
+    assert not any(c.cut for c in last)
     assert any(c.log_weight == -math.inf for c in list(last)[10:])
 
 
@@ -454,7 +454,7 @@ def test_a_window_of_its_own_is_a_quarter_of_the_warm_up() -> None:
     assert quarter > 1
     (*_, last), (*_, same) = snapshots(asked(None)), snapshots(asked(quarter))
     assert [(c.text, c.log_weight) for c in last] == [(c.text, c.log_weight) for c in same]
-    assert any(was_cut(c) for c in last)
+    assert any(c.cut for c in last)
 
 
 def test_without_alternatives_deepconf_is_a_majority() -> None:
@@ -482,3 +482,11 @@ def test_one_that_failed_weighs_nothing_and_ends_nothing() -> None:
         (*_, last) = snapshots(search)
         assert posterior(last).answer is not None
         assert all(c.log_weight == -math.inf for c in last if c.failed and isinstance(search, DeepConf))
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_only_samples_drawn_ahead_are_counted_as_they_come_whatever_the_policy(ahead: int) -> None:
+    model = ScriptedModel()
+    snapshots(AdaptiveConsistency(Guard(whole(model)), n=4, rule=lambda found: False, ahead=ahead))
+    assert len(model.calls) == 4
+    assert {request.watch for call in model.calls for request in call} == {unwatched if ahead > 1 else None}

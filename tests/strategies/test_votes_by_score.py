@@ -20,6 +20,7 @@ from reasonweave.orchestrator import Candidate, Candidates, Problem, Score, Step
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Aggregator, Strategy
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
+from reasonweave.orchestrator.types import CUT
 from reasonweave.strategies import (
     BestOfMajority,
     Borda,
@@ -34,7 +35,6 @@ from reasonweave.strategies import (
     self_certainty,
     weighted_mean,
 )
-from reasonweave.strategies.policies.sample import CUT
 from reasonweave.strategies.presets import best_of_majority, majority_of_bests, pessimism, soft_best_of_n
 from reasonweave.verifiers import ProcessReward
 

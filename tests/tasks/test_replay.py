@@ -23,14 +23,14 @@ from reasonweave.orchestrator.models.base import Request
 from reasonweave.orchestrator.models.replay import NotRecorded
 from reasonweave.orchestrator.registry import Workflow
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
+from reasonweave.orchestrator.types import CUT
 from reasonweave.strategies import BestOfN, ForceAnswer, majority, whole
-from reasonweave.strategies.policies.sample import CUT as LABEL
 from reasonweave.strategies.policies.sample import Sample
 from reasonweave.strategies.searches.adaptive import BetaStop
 from reasonweave.tasks.base import Example
 from reasonweave.tasks.cli import app
 from reasonweave.tasks.evaluation.recorded import Outcome, Recorded, Replayed, replay
-from reasonweave.tasks.evaluation.records import CUT, Header, Log, Record, Records, SampleRecord
+from reasonweave.tasks.evaluation.records import Header, Log, Record, Records, SampleRecord
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.verifiers import ProcessReward
 
@@ -541,13 +541,13 @@ def test_the_lab_from_end_to_end(tmp_path: Path) -> None:
 
 def test_a_sample_is_kept_whole_and_compactly() -> None:
     problem = Problem("q")
-    steps = (Step("a\n\n", "m", 3, -0.25), Step("\\boxed{4", "m", 2, -0.125, open=True, label=LABEL))
+    steps = (Step("a\n\n", "m", 3, -0.25), Step("\\boxed{4", "m", 2, -0.125, open=True, label=CUT))
     full = Candidate(problem, steps, True, -math.inf, Score(0.5, (0.75, 0.25)))
     kept = SampleRecord.of(full)
     assert kept == SampleRecord(
         "a\n\n\\boxed{4", None, 5, -0.375, True, True, True, None, 0.5, (0.75, 0.25), None, None
     )
-    assert CUT == LABEL
+    assert full.cut
     lost = SampleRecord.of(Candidate(problem, (), True, 0.0, Score(math.nan, (), "gone"), "broken"))
     assert lost == SampleRecord(failed="broken", unjudged="gone")
 
