@@ -29,6 +29,8 @@ class Streaming(Misbehaving):
         """After how many tokens the next streams break off, one each."""
         self.politely = False
         """Whether a stream that breaks off ends as HTTP wants it, or hangs up."""
+        self.readers: set[asyncio.Task[bytes]] = set()
+        """Who is being streamed to, as far as the server has read."""
         self.left: list[tuple[float, int]] = []
         """When a client left in the middle of a stream, and how many tokens it had been sent."""
 
@@ -39,8 +41,10 @@ class Streaming(Misbehaving):
             await super().answer(path, body, reader, writer)
             return
         self.open += 1
-        self.most = max(self.most, self.open)
         gone = asyncio.create_task(reader.read(1))
+        self.readers.add(gone)
+        gone.add_done_callback(self.readers.discard)
+        await self.look()
         tokens, sent = self.script(body)[: body["max_tokens"]], 0
         breaks = self.breaks.pop(0) if self.breaks else None
         try:
@@ -73,6 +77,13 @@ class Streaming(Misbehaving):
         chunk(writer, b"data: [DONE]\n\n")
         chunk(writer, b"")
         await writer.drain()
+
+    async def look(self) -> None:
+        """Count the clients at a moment when all that was sent so far is read: a request that waited to be accepted may be one that
+        its client has left since, and whose end stands unread behind it."""
+        for _ in range(8):
+            await asyncio.sleep(0)
+        self.most = max(self.most, len(self.readers))
 
     def piece(self, path: str, body: dict[str, Any], tokens: list[str], sent: int) -> dict[str, Any]:
         text = "".join(tokens)
