@@ -23,6 +23,7 @@ from typing import Any
 from reasonweave.orchestrator import Problem, Run, chain, open_model
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier
+from reasonweave.orchestrator.signals import TOP, uncertainties
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Candidates, Score, Step, Usage
 from reasonweave.strategies import (
     AtLeast,
@@ -53,7 +54,6 @@ from reasonweave.strategies import (
     steer,
 )
 from reasonweave.strategies.policies.acceptors import newest
-from reasonweave.strategies.policies.signals import TOP, uncertainties
 from reasonweave.tasks.base import Example
 from reasonweave.tasks.evaluation.records import Header, Log, Record
 from reasonweave.tasks.evaluation.runner import evaluate

@@ -14,6 +14,7 @@ import numpy as np
 from reasonweave.orchestrator.budget import Budget, Ledger
 from reasonweave.orchestrator.errors import OverBudget, Path, SeedReuse
 from reasonweave.orchestrator.trace import Event, Tracer
+from reasonweave.orchestrator.types import Usage
 
 
 def _silent(event: Event) -> None:
@@ -76,6 +77,11 @@ class Run:
         if self.path in self.session.used:
             raise SeedReuse(self.path)
         self.session.used.add(self.path)
+
+    def late(self) -> OverBudget:
+        """The refusal of a run whose time is over."""
+        refused = self.ledger.refusal("", Usage(), self.path)
+        return refused or OverBudget(what="seconds", asked=0, left=0, limit=self.ledger.limit, path=self.path)
 
     def cut(self, why: OverBudget) -> None:
         """Note that the budget cut a call at this path short, without ending it."""

@@ -1,4 +1,4 @@
-"""What a run tells about itself. Events come from `generate`, `rate` and `drive` alone; a tracer is any callable.
+"""What a run tells about itself. Events come from `generate`, `rate`, `scored` and `drive` alone; a tracer is any callable.
 
 `Jsonl` writes one object a line; `Tally` adds usage up by model. Algorithms contain no logging.
 """
@@ -44,6 +44,18 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A verifier was asked about candidates. `broken` says which of its promises it broke, None where it kept them; `seconds` is
+    wall time, that of the models it asked included."""
+
+    path: Path
+    verifier: str
+    scores: tuple[Score, ...]
+    broken: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A strategy begins to be driven."""
 
@@ -73,7 +85,7 @@ class Ended:
     seconds: float
 
 
-Event: TypeAlias = Generated | Rated | Started | Snapshot | Ended
+Event: TypeAlias = Generated | Rated | Judged | Started | Snapshot | Ended
 Tracer: TypeAlias = Callable[[Event], None]
 
 
@@ -111,7 +123,8 @@ class Jsonl:
 
 @dataclass(slots=True)
 class Tally:
-    """A tracer that adds usage up by model name, and keeps the errors of requests that failed for good."""
+    """A tracer that adds usage up by model name, and keeps the errors of requests that failed for good and of verifiers that
+    broke their promises."""
 
     usage: dict[str, Usage] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -123,6 +136,8 @@ class Tally:
             self.errors += [c.error for c in event.completions if c.error]
         if isinstance(event, Rated):
             self.errors += [s.error for s in event.scores if s.error]
+        if isinstance(event, Judged) and event.broken:
+            self.errors.append(event.broken)
 
 
 def both(*tracers: Tracer | None) -> Tracer:

@@ -79,8 +79,8 @@ class Streaming(Misbehaving):
         await writer.drain()
 
     async def look(self) -> None:
-        """Count the clients at a moment when all that was sent so far is read: a request that waited to be accepted may be one that
-        its client has left since, and whose end stands unread behind it."""
+        """Count the clients at a moment when all that was sent so far is read: a request that waited to be accepted may be one
+        that its client has left since, and whose end stands unread behind it."""
         for _ in range(8):
             await asyncio.sleep(0)
         self.most = max(self.most, len(self.readers))

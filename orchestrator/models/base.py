@@ -177,7 +177,7 @@ class Model(_Door, ABC):
         try:
             await within(run.ledger.deadline, self._prepare(contexts, self._remember(run)))
         except Late:
-            raise _late(run) from None
+            raise run.late() from None
         except (ModelError, OSError) as error:
             return Completion("", "error", error=described(error))
         return None
@@ -451,7 +451,7 @@ class RewardModel(_Door, ABC):
         try:
             await within(ledger.deadline, self._prepare(asked, session))
         except Late:
-            raise _late(run) from None
+            raise run.late() from None
         ratings = [Rating(p, steps, self.count(p, steps), session, ledger.deadline) for p, steps in asked]
         worst = [self._worst(rating) for rating in ratings]
         together = Usage.total(worst)
@@ -472,7 +472,7 @@ class RewardModel(_Door, ABC):
                 got, answers = len(answers), ()
                 raise ModelError(f"{self.name} answered {got} of {len(ratings)} ratings")
         except Late:
-            raise _late(run) from None
+            raise run.late() from None
         except (ModelError, OSError) as error:
             answers = [(Score(math.nan, error=described(error)), each.charge) for each in held]
         finally:
@@ -480,9 +480,3 @@ class RewardModel(_Door, ABC):
             for each, usage in zip(held, booked, strict=True):
                 spent.append(each.settle(usage) + each.lost)
         return answers
-
-
-def _late(run: Run) -> OverBudget:
-    """The refusal of a run whose time is over."""
-    refused = run.ledger.refusal("", Usage(), run.path)
-    return refused or OverBudget(what="seconds", asked=0, left=0, limit=run.ledger.limit, path=run.path)

@@ -1,8 +1,6 @@
 """Aggregators: pure functions on a candidate set."""
 
-from reasonweave.strategies.aggregators.brevity import briefest
-from reasonweave.strategies.aggregators.confidence import (
-    DeepConfVote,
+from reasonweave.orchestrator.confidence import (
     Windowed,
     bottom_confidence,
     lowest_confidence,
@@ -10,6 +8,8 @@ from reasonweave.strategies.aggregators.confidence import (
     self_certainty,
     tail_confidence,
 )
+from reasonweave.strategies.aggregators.brevity import briefest
+from reasonweave.strategies.aggregators.confidence import DeepConfVote
 from reasonweave.strategies.aggregators.fusion import Fusion
 from reasonweave.strategies.aggregators.generative import GenSelect, GenSynthesis, UniversalSelfConsistency
 from reasonweave.strategies.aggregators.perplexity import (

@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 
 from reasonweave.orchestrator._scipy import one_thread
+from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, shown
 from reasonweave.strategies.aggregators.ballots import ballots, elect
-from reasonweave.strategies.aggregators.scores import Measure
 from reasonweave.strategies.aggregators.vote import foremost, majority
-from reasonweave.strategies.policies.signals import uncertainty
 
 
 def mean_logprob(candidate: Candidate) -> float:

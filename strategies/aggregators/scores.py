@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
+from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.errors import BadInput
-from reasonweave.orchestrator.types import Candidate, Candidates, shown
+from reasonweave.orchestrator.types import Candidates, shown
 from reasonweave.strategies.aggregators.ballots import ballots, elect
 from reasonweave.strategies.aggregators.vote import by_weight, majority, score_of
-
-Measure: TypeAlias = Callable[[Candidate], float]
-"""From a candidate to how good, or how sure, it looks: higher is better; nan where that cannot be told."""
 
 
 def weighted_mean(candidates: Candidates) -> Candidates:
@@ -23,7 +20,7 @@ def weighted_mean(candidates: Candidates) -> Candidates:
     The confidence is that mean where it lies in 0..1, else None. Supporters without a score are left out of the mean; where
     nobody has one, the majority decides.
 
-    >>> from reasonweave.orchestrator.types import Problem, Score, Step
+    >>> from reasonweave.orchestrator.types import Candidate, Problem, Score, Step
     >>> def said(answer, score):
     ...     step = Step(f"\\boxed{{{answer}}}", "m", 1)
     ...     return Candidate(Problem("q"), (step,), done=True, score=Score(score))
@@ -51,7 +48,7 @@ class LogOdds:
     judged by one reward model, do not: expect it to be too sure, the more so the more samples there are. Where nobody has a
     score, the majority decides.
 
-    >>> from reasonweave.orchestrator.types import Problem, Score, Step
+    >>> from reasonweave.orchestrator.types import Candidate, Problem, Score, Step
     >>> def said(answer, score):
     ...     step = Step(f"\\boxed{{{answer}}}", "m", 1)
     ...     return Candidate(Problem("q"), (step,), done=True, score=Score(score))

@@ -26,10 +26,10 @@ from reasonweave.strategies.policies.guided import (
 )
 from reasonweave.strategies.policies.handoff import Cues, Handoff
 from reasonweave.strategies.policies.lookahead import Aligned, Lookahead, SameText
+from reasonweave.strategies.policies.mixture import Mixture
 from reasonweave.strategies.policies.reading import Reader, Reading
 from reasonweave.strategies.policies.rsd import Clipped, Constant, Logistic, Sigmoid, Threshold, rsd
 from reasonweave.strategies.policies.sample import Sample, whole
-from reasonweave.strategies.policies.signals import Mixture
 from reasonweave.strategies.policies.spec_reason import spec_reason
 from reasonweave.strategies.policies.speculate import Speculate
 from reasonweave.strategies.policies.switch import Fallback, Nudge, Switch

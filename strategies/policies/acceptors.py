@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 from reasonweave.orchestrator.protocols import Acceptor, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import scored
+from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Score
-from reasonweave.strategies.policies.signals import uncertainty
 
 Weighting: TypeAlias = Callable[[float], float]
 """From a reward to the probability of keeping what earned it: ω of RSD."""
@@ -23,7 +24,7 @@ def of_last_step(score: Score) -> float:
 
 async def newest(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> list[float]:
     """`of_last_step` of each candidate, in one call."""
-    return [of_last_step(score) for score in await verifier.score(candidates, run)]
+    return [of_last_step(score) for score in await scored(verifier, candidates, run)]
 
 
 def or_lowest(value: float) -> float:

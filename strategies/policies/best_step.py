@@ -10,10 +10,10 @@ from typing import Protocol, TypeAlias
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import uncertainties
 from reasonweave.orchestrator.types import Candidate
 from reasonweave.strategies.policies.acceptors import newest, or_lowest
 from reasonweave.strategies.policies.sample import usable
-from reasonweave.strategies.policies.signals import uncertainties
 
 
 class Pick(Protocol):

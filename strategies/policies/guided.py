@@ -12,11 +12,13 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import scored
+from reasonweave.orchestrator.signals import told, uncertainty
 from reasonweave.orchestrator.types import DELIMITER, Candidate, FloatArray, softmax
 from reasonweave.strategies.policies.acceptors import newest, of_last_step, or_lowest
+from reasonweave.strategies.policies.mixture import Mixture
 from reasonweave.strategies.policies.reading import Reading, tail
 from reasonweave.strategies.policies.sample import Sample, usable
-from reasonweave.strategies.policies.signals import Mixture, told, uncertainty
 from reasonweave.strategies.policies.speculate import Speculate
 
 
@@ -152,7 +154,7 @@ class RunningQuality:
     slack: float = 0.0
 
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
-        scores = await self.prm.score(drafted, run)
+        scores = await scored(self.prm, drafted, run)
         theirs = [
             value
             for candidate, score in zip(drafted, scores, strict=True)

@@ -11,9 +11,9 @@ from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import TOP, Signal, doubt, entropy, latest, told, windowed
 from reasonweave.orchestrator.types import DELIMITER, Candidate, Completion, Sampling, Step, Token
 from reasonweave.strategies.policies.sample import Sample, continued, labelled, put_in
-from reasonweave.strategies.policies.signals import TOP, Signal, doubt, entropy, latest, told, windowed
 
 
 @dataclass(frozen=True)

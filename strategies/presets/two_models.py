@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
+from reasonweave.orchestrator.signals import TOP
 from reasonweave.strategies.policies import rsd as rsd_steps
 from reasonweave.strategies.policies import spec_reason as spec_reason_steps
 from reasonweave.strategies.policies.best_step import BestStep, ByScore, Gated, Momentum
@@ -15,7 +16,6 @@ from reasonweave.strategies.policies.guided import Guided
 from reasonweave.strategies.policies.handoff import Cues, Handoff
 from reasonweave.strategies.policies.lookahead import Aligned, Lookahead, SameText
 from reasonweave.strategies.policies.sample import Sample
-from reasonweave.strategies.policies.signals import TOP
 from reasonweave.strategies.policies.switch import Switch
 from reasonweave.strategies.presets.common import STEPS, stepwise
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reasonweave.orchestrator import confidence
+from reasonweave.orchestrator.confidence import WINDOW, Windowed
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.graph import chain
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Aggregator, Strategy, Verifier
+from reasonweave.orchestrator.signals import TOP
 from reasonweave.orchestrator.types import Candidate
-from reasonweave.strategies.aggregators import confidence
-from reasonweave.strategies.aggregators.confidence import WINDOW, DeepConfVote, Windowed
+from reasonweave.strategies.aggregators.confidence import DeepConfVote
 from reasonweave.strategies.aggregators.perplexity import RPC, mean_logprob, total_logprob
 from reasonweave.strategies.aggregators.perplexity import perplexity_consistency as consistent
 from reasonweave.strategies.aggregators.scores import Borda
 from reasonweave.strategies.aggregators.selection import BestOfMajority, MajorityOfBests, Pessimism, SoftBest
 from reasonweave.strategies.policies.sample import whole
-from reasonweave.strategies.policies.signals import TOP
 from reasonweave.strategies.routers.force_answer import ForceAnswer
 from reasonweave.strategies.searches.best_of_n import BestOfN
 

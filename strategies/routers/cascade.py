@@ -10,11 +10,14 @@ from typing import Protocol
 
 from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.budget import Budget
+from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import scored
+from reasonweave.orchestrator.signals import told, uncertainty
 from reasonweave.orchestrator.types import (
     DELIMITER,
     Candidate,
@@ -27,9 +30,7 @@ from reasonweave.orchestrator.types import (
     shown,
 )
 from reasonweave.strategies.aggregators.judging import filled
-from reasonweave.strategies.aggregators.scores import Measure
 from reasonweave.strategies.aggregators.vote import foremost, score_of
-from reasonweave.strategies.policies.signals import told, uncertainty
 
 SELF_VERIFY_PROMPT = """\
 How sure are you that the answer above is right? Reply with one JSON object and nothing else:
@@ -198,8 +199,8 @@ class Verified:
     enough: float = 0.5
 
     async def read(self, candidates: Candidates, run: Run) -> Score:
-        (score,) = await self.verifier.score(answering(candidates)[:1], run)
-        return replace(score, error=score.error or "the verifier could not judge") if math.isnan(score.value) else score
+        (score,) = await scored(self.verifier, answering(candidates)[:1], run)
+        return score
 
 
 @dataclass(frozen=True)

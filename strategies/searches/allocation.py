@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from reasonweave.orchestrator._scipy import one_thread
+from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
@@ -18,7 +19,6 @@ from reasonweave.orchestrator.solve_each import PROBLEM, names_of
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, shown
 from reasonweave.strategies.aggregators.ballots import ballots, ticket
 from reasonweave.strategies.aggregators.perplexity import probability
-from reasonweave.strategies.aggregators.scores import Measure
 from reasonweave.strategies.searches.live import begin, extend_live
 
 Rule: TypeAlias = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]

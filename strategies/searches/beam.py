@@ -12,9 +12,9 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, Score, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
-from reasonweave.strategies.policies.signals import uncertainty
 from reasonweave.strategies.searches.live import begin, extend_live, judge, ranked, score, sprout, unjudged, value
 
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reasonweave.orchestrator.confidence import WINDOW, lowest_confidence
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import either
 from reasonweave.orchestrator.protocols import Watching
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import TOP, confidence
 from reasonweave.orchestrator.types import Candidate, Candidates, Token
-from reasonweave.strategies.aggregators.confidence import WINDOW, lowest_confidence
 from reasonweave.strategies.aggregators.vote import posterior
 from reasonweave.strategies.policies.sample import Sample
-from reasonweave.strategies.policies.signals import TOP, confidence
 from reasonweave.strategies.searches.adaptive import Consensus
 from reasonweave.strategies.searches.in_order import in_order
 from reasonweave.strategies.searches.live import begin, extend_live

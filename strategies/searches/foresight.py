@@ -11,9 +11,10 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import is_relative, scored
+from reasonweave.orchestrator.signals import entropy, uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, Score, Step, shown, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
-from reasonweave.strategies.policies.signals import entropy, uncertainty
 from reasonweave.strategies.searches.live import begin, extend_live, moved, score
 from reasonweave.strategies.searches.weighing import Potential, log_reward
 
@@ -27,12 +28,16 @@ class Foresight:
     verifier: Verifier
     steps: int = 1
 
+    @property
+    def relative(self) -> bool:
+        return is_relative(self.verifier)
+
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         seen = begin(Candidates(tuple(candidates)), len(candidates))
         for k in range(self.steps):
             seen = await extend_live(self.policy, seen, run.child("ahead", k))
         judged = await score(self.verifier, seen, run)
-        return [c.score if c.score is not None else Score(math.nan) for c in judged]
+        return [c.score or Score(math.nan, error=c.failed or "there is nothing to judge yet") for c in judged]
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,12 @@ class Newest:
 
     verifier: Verifier
 
+    @property
+    def relative(self) -> bool:
+        return is_relative(self.verifier)
+
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
-        return [replace(s, value=of_last_step(s)) for s in await self.verifier.score(candidates, run)]
+        return [replace(s, value=of_last_step(s)) for s in await scored(self.verifier, candidates, run)]
 
 
 def mean_probability(step: Step) -> float:

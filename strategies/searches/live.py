@@ -9,6 +9,7 @@ from itertools import islice
 
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import is_relative, scored
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.policies.acceptors import or_lowest
 
@@ -30,12 +31,15 @@ async def extend_live(policy: StepPolicy, candidates: Candidates, run: Run) -> C
 
 
 async def score(verifier: Verifier, candidates: Candidates, run: Run) -> Candidates:
-    """The same candidates with their scores, in one call: those that have something to score, and no score yet."""
-    unscored = [i for i, c in enumerate(candidates) if c.score is None and c.steps and not c.failed]
+    """The same candidates with their scores, in one call: those that have something to score, and no score yet; all that have
+    something, where a verifier's scores depend on one another and one is missing."""
+    able = [i for i, c in enumerate(candidates) if c.steps and not c.failed]
+    unscored = [i for i in able if candidates[i].score is None]
     items = list(candidates)
     if unscored:
-        scores = await verifier.score([items[i] for i in unscored], run.child("score"))
-        for i, judged in zip(unscored, scores, strict=True):
+        asked = able if is_relative(verifier) else unscored
+        scores = await scored(verifier, [items[i] for i in asked], run.child("score"))
+        for i, judged in zip(asked, scores, strict=True):
             items[i] = replace(items[i], score=judged)
     return Candidates(tuple(items))
 

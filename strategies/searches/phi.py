@@ -13,8 +13,8 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, IntArray, softmax
-from reasonweave.strategies.policies.signals import uncertainty
 from reasonweave.strategies.searches.beam import without_replacement
 from reasonweave.strategies.searches.live import begin, complete, extend_live, moved
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.signals import TOP
 from reasonweave.orchestrator.types import Candidate, Candidates, Completion, Context, Sampling, Token, Usage
 from reasonweave.strategies.policies.sample import split
-from reasonweave.strategies.policies.signals import TOP
 from reasonweave.strategies.searches.live import begin
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reasonweave.orchestrator import Candidate, Candidates, Problem, Step, Token, chain, solve
+from reasonweave.orchestrator.confidence import groups
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.signals import confidence
 from reasonweave.orchestrator.testing import ScriptedModel
 from reasonweave.orchestrator.types import CUT
 from reasonweave.strategies import (
@@ -26,8 +28,6 @@ from reasonweave.strategies import (
     tail_confidence,
     whole,
 )
-from reasonweave.strategies.aggregators.confidence import groups
-from reasonweave.strategies.policies.signals import confidence
 from reasonweave.strategies.presets import deepconf_offline
 from reasonweave.strategies.presets import self_certainty as self_certainty_workflow
 

@@ -28,6 +28,7 @@ from reasonweave.orchestrator import (
     asolve,
     solve,
 )
+from reasonweave.orchestrator.signals import closeness, doubt, entropy, uncertainty
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward, check_policy
 from reasonweave.strategies import (
     Above,
@@ -72,7 +73,6 @@ from reasonweave.strategies import (
     spec_search,
     steer,
 )
-from reasonweave.strategies.policies.signals import closeness, doubt, entropy, uncertainty
 from reasonweave.verifiers import ProcessReward, SelfCheck, UtilityDigit
 
 PROBLEM = Problem("What is 1 + 1?", id="sum")
