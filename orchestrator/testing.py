@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates
+from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, unwatched
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier, Watching
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import is_relative, name_of, range_of
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Snapshot
 from reasonweave.orchestrator.types import (
@@ -205,18 +209,75 @@ def check_policy(policy: StepPolicy, problem: Problem) -> None:
         _require(after.done or len(after.steps) > len(before.steps), f"{policy}: neither a new step nor done")
 
 
-def check_verifier(verifier: Verifier, problem: Problem) -> None:
-    """A verifier gives one number a candidate, in order, that depends on the candidate and not on its neighbours."""
+def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence[Candidate] | None = None) -> None:
+    """A verifier gives one number a candidate, in order and in its range, the same alone as in company (unless it is `relative`)
+    and the same again; it stays within any budget, ends when it is cancelled, and leaves nothing held.
+
+    `candidates` are three or more that it can judge; without them it is shown three short solutions of the problem.
+    """
     texts = ("1 + 1 = 2\n\n", "1 + 1 = 3\n\n", "so \\boxed{2}")
-    candidates = [Candidate(problem, (Step(text, "test", 5),)) for text in texts]
+    chosen = list(candidates or [Candidate(problem, (Step(text, "test", 5),)) for text in texts])
+    kept, lowest, highest = list(chosen), *range_of(verifier)
+    name = name_of(verifier)
 
-    async def score(chosen: Sequence[Candidate]) -> list[Score]:
-        return await verifier.score(chosen, Run(1))
+    def score(some: Sequence[Candidate], tokens: float | None = None) -> tuple[list[Score] | None, Ledger]:
+        ledger = Ledger(Budget(tokens=tokens))
+        return wait(_scores(verifier, some, Run(1, ledger=ledger))), ledger
 
-    together, turned = wait(score(candidates)), wait(score(candidates[::-1]))
-    _require(len(together) == 3, f"{verifier}: 3 candidates got {len(together)} scores")
-    _require(all(s.value == s.value for s in together), f"{verifier}: a score is nan")
-    _require(together == turned[::-1], f"{verifier}: scores depend on the order of the candidates")
+    together, free = score(chosen)
+    _require(
+        isinstance(together, list) and len(together) == len(chosen), f"{name}: {len(chosen)} candidates got {together}"
+    )
+    _require(chosen == kept, f"{name}: changed the list of candidates that it was given")
+    for judged in together or ():
+        _require(isinstance(judged, Score), f"{name}: gave {judged!r}, not a Score")
+        _require(not math.isnan(judged.value), f"{name}: a score is nan ({judged.error or 'and does not say why'})")
+        _require(lowest <= judged.value <= highest, f"{name}: gave {judged.value}, outside {lowest:g} to {highest:g}")
+    _require(score([])[0] == [], f"{name}: gave something for no candidates")
+    _require(score(chosen)[0] == together, f"{name}: gave other scores the second time")
+    if not is_relative(verifier):
+        turned = score(chosen[::-1])[0] or []
+        _require(turned[::-1] == together, f"{name}: scores depend on the order of the candidates")
+        alone = [(score([each])[0] or [None])[0] for each in chosen]
+        _require(
+            alone == together,
+            f"{name}: scores depend on the other candidates; a verifier that compares has relative = True",
+        )
+    for tokens in (0, 1, free.spent.tokens // 2, free.spent.tokens):
+        _, ledger = score(chosen, tokens)
+        _require(ledger.spent.tokens <= tokens, f"{name}: spent {ledger.spent.tokens} of a budget of {tokens} tokens")
+        _require(ledger.held == Usage() and not ledger.busy, f"{name}: tokens are still held with a budget of {tokens}")
+    ledger, ended = wait(_cancelled(verifier, chosen))
+    _require(ended, f"{name}: went on for {PATIENT:g} seconds after it was cancelled")
+    _require(ledger.held == Usage() and not ledger.busy, f"{name}: tokens are still held after it was cancelled")
+
+
+PATIENT = 5.0
+"""Seconds in which a part that is cancelled has to end."""
+
+
+async def _scores(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> list[Score] | None:
+    """What a verifier says, None where the budget has no room for it: as a drive would take it."""
+    said: list[list[Score]] = []
+
+    @dataclass(frozen=True)
+    class Asking:
+        async def search(self, roots: Candidates, inner: Run) -> AsyncIterator[Candidates]:
+            said.append(await verifier.score(candidates, inner))
+            yield roots
+
+    await drive(Asking(), Candidates.of(Problem("")), run)
+    return said[0] if said else None
+
+
+async def _cancelled(verifier: Verifier, candidates: Sequence[Candidate]) -> tuple[Ledger, bool]:
+    """Cancel a verifier once it has begun; its account, and whether it ended."""
+    ledger = Ledger()
+    task = asyncio.ensure_future(verifier.score(candidates, Run(1, ledger=ledger)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=PATIENT)
+    return ledger, task.done()
 
 
 def check_strategy(strategy: Strategy, problem: Problem, *, budgets: Iterable[int] = (0, 1, 50, 500)) -> None:

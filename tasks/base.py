@@ -29,6 +29,14 @@ def is_text(text: str) -> bool:
 
 
 @runtime_checkable
+class StepLabels(Protocol):
+    """A task that knows of each step of a solution whether it is right: what a verifier of steps is measured against."""
+
+    def step_labels(self, example: Example, passages: Sequence[str]) -> list[bool] | None:
+        """One label a passage (`Candidate.passages`), None where it cannot tell."""
+
+
+@runtime_checkable
 class Task(Protocol):
     """A benchmark. `examples` gives the first `limit` problems (all, where there is an end and no limit)."""
 

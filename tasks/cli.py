@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError, UserError, described, first_of
-from reasonweave.orchestrator.registry import Workflow, find, names
+from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.registry import Workflow
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Jsonl
 from reasonweave.orchestrator.types import Problem
@@ -32,8 +26,27 @@ from reasonweave.tasks.evaluation.plot import draw
 from reasonweave.tasks.evaluation.records import Header, Log, Record, provenance
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.evaluation.summary import Summary, scaled
-from reasonweave.tasks.jsonl import JsonlTask
-from reasonweave.tasks.opening import LAB, Models, check_roles, open_task, settings_of, specs_of, where
+from reasonweave.tasks.flags import (
+    BudgetFlag,
+    JsonFlag,
+    LargeFlag,
+    ModelsFlag,
+    PrmFlag,
+    RoleFlag,
+    SeedFlag,
+    SetFlag,
+    SmallFlag,
+    UpFlag,
+    VerifierFlag,
+    VerifierSetFlag,
+    manners,
+    served_roles,
+    servers,
+)
+from reasonweave.tasks.lab.commands import lab
+from reasonweave.tasks.listing import list_
+from reasonweave.tasks.opening import Models, check_roles, chosen_for, open_task, settings_of, specs_of, verifiers_of
+from reasonweave.tasks.quality import verify_quality
 from reasonweave.tasks.replay import replay_
 
 FIRST = ("single", "self-consistency", "best-of-n")
@@ -46,77 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-lab = typer.Typer(name="lab", help="The lab: tiny real models, trained here.", no_args_is_help=True)
 app.add_typer(lab)
-
-SmallFlag = Annotated[
-    str | None, typer.Option("--small", help="Model spec of the small model, as lab/small.", metavar="SPEC")
-]
-LargeFlag = Annotated[str | None, typer.Option("--large", help="Model spec of the large model.", metavar="SPEC")]
-PrmFlag = Annotated[str | None, typer.Option("--prm", help="Model spec of the process reward model.", metavar="SPEC")]
-RoleFlag = Annotated[
-    list[str] | None, typer.Option("--model-role", help="A model for another role.", metavar="ROLE=SPEC")
-]
-ModelsFlag = Annotated[
-    Path | None,
-    typer.Option("--models", help="A models file: which model plays which role, and where.", metavar="TOML"),
-]
-UpFlag = Annotated[
-    Path | None,
-    typer.Option("--up", help="As --models, with its servers started around this run.", metavar="TOML"),
-]
-SetFlag = Annotated[
-    list[str] | None, typer.Option("-S", help="Set a workflow's option, as -S n=16.", metavar="NAME=VALUE")
-]
-BudgetFlag = Annotated[
-    str, typer.Option("--budget", help="Hard limits a problem, as tokens=20k,usd=1,large.tokens=5k.", metavar="LIMITS")
-]
-SeedFlag = Annotated[int, typer.Option("--seed", help="Same seed, same result.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-@contextmanager
-def _manners() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2, an error in a part one line and 1, Ctrl-C exit code 130.
-
-    `REASONWEAVE_DEBUG=1` shows tracebacks.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    except (Exception, BaseExceptionGroup) as raised:
-        error = first_of(raised)
-        if isinstance(error, typer.Exit) or os.environ.get("REASONWEAVE_DEBUG"):
-            raise
-        told = str(error) if isinstance(error, ReasonweaveError) else f"{described(error)}{where(error)}"
-        stderr().print(f"error: {told}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, UserError | OSError) else 1) from None
-
-
-@contextmanager
-def _served(
-    models: Path | None, up: Path | None, workflows: Sequence[Workflow], specs: Callable[[Any], Mapping[str, str]]
-) -> Iterator[dict[str, Any]]:
-    """The roles of a models file; of `up`, with the servers of those that the workflows use started for the time of the block.
-
-    `specs` says which roles the command's flags fill, given the file's.
-    """
-    if models and up:
-        raise BadInput("--models uses servers that run, --up starts them: name the file once")
-    if up:
-        known = _servers().roles_of(up)
-        Models(specs(known), known).check(workflows)
-        used = {role for workflow in workflows for role in workflow.roles}
-        with _servers().running(up, used - set(specs(known))) as served:
-            yield served
-    else:
-        yield _servers().roles_of(models) if models else {}
-
-
-def _servers() -> Any:
-    """Loaded on use: the HTTP client takes longer to import than everything else."""
-    return importlib.import_module("reasonweave.tasks.servers")
 
 
 def _version(wanted: bool) -> None:
@@ -148,6 +91,8 @@ def eval_(
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
     setting: SetFlag = None,
+    verifier: VerifierFlag = None,
+    verifier_setting: VerifierSetFlag = None,
     max_connections: Annotated[int, typer.Option(help="Problems in flight.", min=1)] = 32,
     instruction: Annotated[
         str | None,
@@ -159,19 +104,20 @@ def eval_(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate workflows on a task: a table, a picture, and a record a problem."""
-    with _manners():  # what can be wrong with the command is found before a server starts
+    with manners():  # what can be wrong with the command is found before a server starts
         workflows = [Workflow.named(name) for name in dict.fromkeys(workflow or FIRST)]
         limits = Budget.parse(budget)
-        check_roles(workflows, limits, model_role or [])
+        verifiers = verifiers_of(verifier or [], verifier_setting or [], workflows)
+        check_roles(workflows, limits, model_role or [], verifiers)
         options = settings_of(setting or [], workflows)
         opened = open_task(task, None if instruction is None else instruction and f"\n\n{instruction}")
         specs = partial(specs_of, task, {"small": small, "large": large, "prm": prm}, model_role or [])
-        with _served(models, up, workflows, specs) as served:
+        with served_roles(models, up, workflows, specs, verifiers) as served:
             asyncio.run(
                 _evaluate(
                     workflows,
                     opened,
-                    Models(specs(served), served),
+                    Models(specs(served), served, verifiers),
                     options,
                     limit=limit,
                     budget=limits,
@@ -220,6 +166,7 @@ async def _evaluate(
                 seed=seed,
                 budget=repr(budget),
                 models=specs,
+                verifiers={role: str(named) for role, named in chosen_for(workflow, models.verifiers).items()},
                 **known,
             )
             log = Log(folder / f"{label}.jsonl", header)
@@ -356,21 +303,25 @@ def solve_(
     budget: BudgetFlag = "",
     seed: SeedFlag = 0,
     setting: SetFlag = None,
+    verifier: VerifierFlag = None,
+    verifier_setting: VerifierSetFlag = None,
     trace: Annotated[Path | None, typer.Option(help="Append every event to this JSONL file.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Solve one problem and show the answer, the solution behind it and what it cost."""
-    with _manners():
+    with manners():
         if not problem.strip():
             raise BadInput("there is no problem to solve: the text is empty")
         if not is_text(problem):
             raise BadInput("the problem's text is not UTF-8")
         found, limits = Workflow.named(workflow), Budget.parse(budget)
-        check_roles([found], limits, model_role or [])
+        verifiers = verifiers_of(verifier or [], verifier_setting or [], [found])
+        check_roles([found], limits, model_role or [], verifiers)
         (options,) = settings_of(setting or [], [found])
         specs = partial(specs_of, "lab", {"small": small, "large": large, "prm": prm}, model_role or [])
-        with _served(models, up, [found], specs) as served:
-            result = asyncio.run(_solve(problem, found, Models(specs(served), served), options, limits, seed, trace))
+        with served_roles(models, up, [found], specs, verifiers) as served:
+            opened = Models(specs(served), served, verifiers)
+            result = asyncio.run(_solve(problem, found, opened, options, limits, seed, trace))
         _show(result, as_json)
 
 
@@ -432,22 +383,22 @@ def up_(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the servers.", min=1)] = 900,
 ) -> None:
     """Start vLLM for each role of a models file that has no URL, and wait until all answer."""
-    with _manners():
-        _servers().up(models, python, timeout)
+    with manners():
+        servers().up(models, python, timeout)
 
 
 @app.command("down")
 def down(models: ModelsFile) -> None:
     """End the servers that `up` started for a models file."""
-    with _manners():
-        _servers().down(models)
+    with manners():
+        servers().down(models)
 
 
 @app.command("status")
 def status(models: ModelsFile) -> None:
     """Show the servers that `up` started for a models file."""
-    with _manners():
-        _servers().status(models)
+    with manners():
+        servers().status(models)
 
 
 @app.command("doctor")
@@ -458,96 +409,16 @@ def doctor(
     ] = True,
 ) -> None:
     """Say for each role what works, what will be slower or unavailable, and how to switch it on."""
-    with _manners(), _servers().examined(models, start) as served:
-        if _servers().doctor(served):
+    with manners(), servers().examined(models, start) as served:
+        if servers().doctor(served):
             raise typer.Exit(1)
 
 
-app.command("replay")(_manners()(replay_))
+app.command("replay")(manners()(replay_))
 
 
-class Kind(StrEnum):
-    """What `list` can list."""
-
-    strategies = "strategies"
-    verifiers = "verifiers"
-    tasks = "tasks"
-    models = "models"
-
-
-@app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named on the command line, plugins included."""
-    with _manners():
-        rows = _rows(kind)
-    drawn = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, told in rows:
-        drawn.add_row(name, told)
-    Console().print(drawn)
-
-
-def _rows(kind: Kind) -> list[tuple[str, str]]:
-    if kind is Kind.strategies:
-        found = [Workflow.named(name) for name in names("workflow")]
-        return [(w.name, f"{w.summary}\nneeds {', '.join(w.roles)}; {_options(w)}") for w in found]
-    if kind is Kind.models:
-        providers = [(f"{name}/…", _summary(find("model provider", name))) for name in names("model provider")]
-        return [(spec, f"the lab's {role} model") for role, spec in LAB.items()] + providers
-    group = {"verifiers": "verifier", "tasks": "task"}[kind.value]
-    rows = [(name, _summary(find(group, name))) for name in names(group)]
-    return rows + ([("FILE.jsonl", _summary(JsonlTask))] if kind is Kind.tasks else [])
-
-
-def _options(workflow: Workflow) -> str:
-    """What may be set, with the defaults; a text that is not a line of its own as Python writes it."""
-    shown = {n: repr(v) if isinstance(v, str) and not v.isprintable() else v for n, v in workflow.options.items()}
-    return ", ".join(f"-S {name}={value}" for name, value in shown.items()) or "no options"
-
-
-def _summary(part: object) -> str:
-    return (getattr(part, "__doc__", None) or "").strip().split("\n")[0]
-
-
-@lab.command("train")
-def train(
-    out: Annotated[Path, typer.Option(help="Where the checkpoints go.")],
-    only: Annotated[str | None, typer.Option(help="One checkpoint alone: lab-small, lab-large or lab-prm.")] = None,
-) -> None:
-    """Train the lab's three checkpoints from nothing (extra `train`). Resumes where it was interrupted."""
-    with _manners():
-        stages = ("lab-small", "lab-large", "lab-prm")
-        if only is not None and only not in stages:
-            raise NotFound("lab checkpoint", only, stages)
-        try:
-            causal = importlib.import_module("reasonweave.tasks.lab.train")
-            reward = importlib.import_module("reasonweave.tasks.lab.train_prm")
-        except ImportError as error:
-            raise BadInput(
-                f"training needs torch and transformers ({error.name}): pip install 'reasonweave[train]'"
-            ) from None
-        for stage in stages if only is None else (only,):
-            if stage == "lab-prm":
-                reward.train_prm(out, _say)
-            else:
-                causal.train_causal(stage, out, _say)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-@lab.command("card")
-def card(
-    folder: Annotated[
-        Path | None, typer.Argument(help="A folder with lab-small, lab-large, lab-prm; default: shipped.")
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Held-out problems to measure on.", min=10)] = 2000,
-    as_json: JsonFlag = False,
-) -> None:
-    """Measure the lab's checkpoints on held-out problems and print the figures of the model card."""
-    with _manners():
-        measured = importlib.import_module("reasonweave.tasks.lab.card")
-        measured.show(folder, limit=limit, as_json=as_json)
+app.command("list")(manners()(list_))
+app.command("verify-quality")(manners()(verify_quality))
 
 
 def main() -> None:

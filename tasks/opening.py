@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,13 @@ from reasonweave.orchestrator.errors import BadInput, NotFound, ReasonweaveError
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
-from reasonweave.orchestrator.registry import Workflow, find
+from reasonweave.orchestrator.registry import Recipe, VerifierRecipe, Workflow, find
 from reasonweave.tasks.base import Task
 from reasonweave.tasks.evaluation.display import stderr
 from reasonweave.tasks.jsonl import JsonlTask
 from reasonweave.verifiers.judge import UtilityDigit
 from reasonweave.verifiers.prm import ProcessReward
+from reasonweave.verifiers.rule import Rule
 
 if TYPE_CHECKING:
     from reasonweave.orchestrator.models.roles import RoleSpec  # heavy: it brings the HTTP client
@@ -27,28 +30,61 @@ JUDGE = "judge"
 LAB = {"small": "lab/small", "large": "lab/large", "prm": "lab/prm"}
 
 
-class Models:
-    """The models of a command, opened once a spec and role."""
+@dataclass(frozen=True)
+class Chosen:
+    """A verifier that was named on the command line, with its options."""
 
-    def __init__(self, specs: Mapping[str, str], served: Mapping[str, RoleSpec] | None = None) -> None:
+    recipe: VerifierRecipe
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([self.recipe.name, *(f"{name}={value}" for name, value in self.options.items())])
+
+
+class Models:
+    """The models of a command, opened once a spec and role. `verifiers` are those named for a role of a workflow, "" for every
+    role that takes one."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, str],
+        served: Mapping[str, RoleSpec] | None = None,
+        verifiers: Mapping[str, Chosen] | None = None,
+    ) -> None:
         self.served = dict(served or {})
         self.specs = {role: str(spec) for role, spec in self.served.items()} | dict(specs)
+        self.verifiers = dict(verifiers or {})
         self._said = set(specs)
         self._open: dict[str, Model | RewardModel] = {}
 
     def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
         """The strategy of a workflow over these models, and the spec of each role that it uses."""
         self.check([workflow])
-        parts = fill(workflow, {role: self._opened(role) for role in workflow.roles if role in self.specs})
-        try:
-            strategy = workflow.make(**parts, **options)
-        except ReasonweaveError:
-            raise
-        except Exception as error:
-            raise BadInput(f"workflow {workflow.name} cannot be made: {described(error)}{where(error)}") from error
+        chosen = {role: self.verifier(named) for role, named in chosen_for(workflow, self.verifiers).items()}
+        opened = {role: self._opened(role) for role in workflow.roles if role in self.specs and role not in chosen}
+        parts = fill(workflow, opened, chosen)
+        strategy = _made(workflow, parts, options)
         if not isinstance(strategy, Strategy):
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
-        return strategy, {role: self.specs[role] for role in workflow.roles if role in self.specs}
+        used = needs(workflow, self.verifiers)
+        return strategy, {role: self.specs[role] for role in used if role in self.specs}
+
+    def verifier(self, chosen: Chosen) -> Verifier:
+        """A verifier over these models."""
+        self.check([chosen.recipe])
+        opened = {role: self._opened(role) for role in chosen.recipe.roles if role in self.specs}
+        if JUDGE in chosen.recipe.roles and JUDGE not in opened and "large" in self.specs:
+            opened["large"] = self._opened("large")
+        if chosen.recipe.is_rule:
+            judged = partial(chosen.recipe.make, **chosen.options)
+            return Rule(update_wrapper(judged, chosen.recipe.make))
+        made = _made(chosen.recipe, fill(chosen.recipe, opened), chosen.options)
+        if not isinstance(made, Verifier) or isinstance(made, type):
+            raise BadInput(
+                f"verifier {chosen.recipe.name} is {made!r:.80}, which has no score(candidates, run); return a verifier from it, "
+                "or make one of a plain function with Rule(function)"
+            )
+        return made
 
     def _opened(self, role: str) -> Model | RewardModel:
         if role not in self._open:
@@ -60,14 +96,15 @@ class Models:
             self._open[role] = opened
         return self._open[role]
 
-    def check(self, workflows: Sequence[Workflow]) -> None:
-        """Raises `BadInput` where a workflow has a role that nobody is named for."""
-        for workflow in workflows:
-            for role in workflow.roles:
-                if role not in self.specs and not (role == JUDGE and "large" in workflow.roles):
+    def check(self, recipes: Sequence[Recipe]) -> None:
+        """Raises `BadInput` where a workflow or verifier has a role that nobody is named for."""
+        for recipe in recipes:
+            for role, whose in needs(recipe, self.verifiers).items():
+                large = "large" in self.specs if isinstance(whose, VerifierRecipe) else "large" in recipe.roles
+                if role not in self.specs and not (role == JUDGE and large):
                     flag = f"--{role} SPEC" if role in LAB else f"--model-role {role}=SPEC"
                     raise BadInput(
-                        f"workflow {workflow.name} needs a model for its role {role!r}: add {flag}, as in "
+                        f"{whose.kind} {whose.name} needs a model for its role {role!r}: add {flag}, as in "
                         f"{flag.replace('SPEC', LAB.get(role, 'lab/large'))}"
                     )
 
@@ -88,19 +125,85 @@ class Models:
             await model.aclose()
 
 
-def fill(workflow: Workflow, models: Mapping[str, Model | RewardModel]) -> dict[str, Any]:
-    """What a workflow is given for each of its roles: a model, or the verifier that a model makes.
+def chosen_for(recipe: Recipe, verifiers: Mapping[str, Chosen]) -> dict[str, Chosen]:
+    """Which of a workflow's roles a verifier was named for; none of a verifier's own."""
+    if isinstance(recipe, VerifierRecipe) or not verifiers:
+        return {}
+    taking = [role for role, kind in recipe.roles.items() if kind is Verifier]
+    return {role: found for role in taking if (found := verifiers.get(role) or verifiers.get(""))}
 
-    A verifier's role is filled by a reward model, or by a model as a one-token judge; the role `judge`, where nobody is named
-    for it, by the large model. Raises `BadInput` for a reward model in a role that generates text.
+
+def needs(recipe: Recipe, verifiers: Mapping[str, Chosen]) -> dict[str, Recipe]:
+    """The roles that need a model, each with whose it is: the recipe's own and, in place of those that a verifier was named for,
+    that verifier's."""
+    chosen = chosen_for(recipe, verifiers)
+    own: dict[str, Recipe] = dict.fromkeys((role for role in recipe.roles if role not in chosen), recipe)
+    for named in chosen.values():
+        for role in named.recipe.roles:
+            own.setdefault(role, named.recipe)
+    return own
+
+
+def verifiers_of(given: Sequence[str], settings: Sequence[str], workflows: Sequence[Workflow]) -> dict[str, Chosen]:
+    """The verifiers of `--verifier [ROLE=]NAME` and `-V name=value`, by role; "" where none is named.
+
+    Raises `NotFound` for a role that no workflow has a verifier in, and `BadInput` where no workflow takes a verifier at all.
     """
-    parts: dict[str, Any] = {}
-    for role, kind in workflow.roles.items():
+    taking = {role for w in workflows for role, kind in w.roles.items() if kind is Verifier}
+    found: dict[str, Chosen] = {}
+    for text in given:
+        role, equals, name = text.partition("=")
+        role, name = (role, name) if equals else ("", text)
+        if not taking:
+            raise BadInput(
+                f"--verifier {text}: {', '.join(w.name for w in workflows)} takes no verifier; best-of-n does"
+            )
+        if role and role not in taking:
+            raise NotFound(
+                "verifier role", role, taking, hint=f"Those are the roles of {', '.join(w.name for w in workflows)}"
+            )
+        if role in found:
+            raise BadInput(
+                f"--verifier {text}: there is one for {f'the role {role}' if role else 'every role'} already"
+            )
+        found[role] = Chosen(VerifierRecipe.named(name))
+    if settings and not found:
+        raise BadInput(f"-V {settings[0]} sets an option of a verifier: name it with --verifier")
+    options = settings_of(settings, [chosen.recipe for chosen in found.values()], flag="-V")
+    return {role: replace(c, options=o) for (role, c), o in zip(found.items(), options, strict=True)}
+
+
+def _made(recipe: Recipe, parts: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """What a recipe makes of these parts. A mistake in it is told with its place."""
+    try:
+        return recipe.make(**parts, **options)
+    except ReasonweaveError:
+        raise
+    except Exception as error:
+        raise BadInput(f"{recipe.kind} {recipe.name} cannot be made: {described(error)}{where(error)}") from error
+
+
+def fill(
+    recipe: Recipe, models: Mapping[str, Model | RewardModel], verifiers: Mapping[str, Verifier] | None = None
+) -> dict[str, Any]:
+    """What a workflow or a verifier is given for each of its roles: a model, or the verifier that a model makes.
+
+    A verifier's role is filled by the one in `verifiers`, else by a reward model, or by a model as a one-token judge; the role
+    `judge`, where nobody is named for it, by the large model. Raises `BadInput` for a reward model in a role that generates text,
+    and for a model in one that rates.
+    """
+    parts: dict[str, Any] = dict(verifiers or {})
+    for role, kind in recipe.roles.items():
+        if role in parts:
+            continue
         model = models[role] if role in models or role != JUDGE else models["large"]
+        rates = isinstance(model, RewardModel)
         if kind is Verifier:
             parts[role] = ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
-        elif isinstance(model, RewardModel):
+        elif rates and kind is not RewardModel:
             raise BadInput(f"role {role!r}: {model.name} is a reward model; this role generates text")
+        elif kind is RewardModel and not rates:
+            raise BadInput(f"role {role!r}: {model.name} generates text; this role is for a reward model, as lab/prm")
         else:
             parts[role] = model
     return parts
@@ -121,26 +224,31 @@ def specs_of(
     return specs
 
 
-def check_roles(workflows: Sequence[Workflow], budget: Budget, given: Sequence[str]) -> None:
-    """A role that no workflow has is a typing error, and would limit or name nothing."""
-    known = {role for workflow in workflows for role in workflow.roles}
+def check_roles(
+    recipes: Sequence[Recipe],
+    budget: Budget,
+    given: Sequence[str],
+    verifiers: Mapping[str, Chosen] | None = None,
+) -> None:
+    """A role that no workflow or verifier has is a typing error, and would limit or name nothing."""
+    known = {role for recipe in recipes for role in needs(recipe, verifiers or {})}
     for role in (*budget.roles, *(pair.partition("=")[0] for pair in given)):
         if role not in known:
-            raise NotFound("role", role, known, hint=f"Those are the roles of {', '.join(w.name for w in workflows)}")
+            raise NotFound("role", role, known, hint=f"Those are the roles of {', '.join(r.name for r in recipes)}")
 
 
-def settings_of(pairs: Sequence[str], workflows: Sequence[Workflow]) -> list[dict[str, Any]]:
-    """Each workflow's options. A name must be known to one of them at least."""
-    chosen: list[dict[str, Any]] = [{} for _ in workflows]
+def settings_of(pairs: Sequence[str], recipes: Sequence[Recipe], *, flag: str = "-S") -> list[dict[str, Any]]:
+    """Each recipe's options. A name must be known to one of them at least."""
+    chosen: list[dict[str, Any]] = [{} for _ in recipes]
     for pair in pairs:
         name, found, value = pair.partition("=")
         if not found:
-            raise BadInput(f"-S {pair!r}: write NAME=VALUE")
-        takers = [i for i, workflow in enumerate(workflows) if name in workflow.options]
+            raise BadInput(f"{flag} {pair!r}: write NAME=VALUE")
+        takers = [i for i, recipe in enumerate(recipes) if name in recipe.options]
         if not takers:
-            raise NotFound("option", name, {option for workflow in workflows for option in workflow.options})
+            raise NotFound("option", name, {option for recipe in recipes for option in recipe.options})
         for i in takers:
-            chosen[i][name] = workflows[i].option(name, value)
+            chosen[i][name] = recipes[i].option(name, value)
     return chosen
 
 

@@ -35,6 +35,10 @@ def average(steps: Sequence[float]) -> float:
     return math.fsum(steps) / len(steps)
 
 
+REDUCTIONS: dict[str, Reduction] = {"last": last, "lowest": lowest, "product": product, "average": average}
+"""The reductions by the names that the command line takes."""
+
+
 @dataclass(frozen=True)
 class ProcessReward:
     """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them.

@@ -49,6 +49,7 @@ class Header(BaseModel):
     seed: int
     budget: str
     models: dict[str, str]
+    verifiers: dict[str, str] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)
     git: str | None = None
     python: str = ""

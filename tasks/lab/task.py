@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.spec import embedded
 from reasonweave.orchestrator.types import Problem
 from reasonweave.tasks.base import Example
-from reasonweave.tasks.lab.problems import problems
+from reasonweave.tasks.lab.corpus import label
+from reasonweave.tasks.lab.problems import parse, problems
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT_LIMIT = 500
@@ -25,6 +27,10 @@ class LabTask:
     def examples(self, limit: int | None = None) -> list[Example]:
         chains = problems(DEFAULT_LIMIT if limit is None else limit)
         return [Example(Problem(c.text, c.id), str(c.answer), f"level {c.level}") for c in chains]
+
+    def step_labels(self, example: Example, passages: Sequence[str]) -> list[bool]:
+        """Is each paragraph right? True where the running value after it is the true one."""
+        return label(parse(example.problem.prompt), passages)
 
 
 def lab_model(name: str, *, role: str | None = None) -> Model | RewardModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -48,3 +49,31 @@ def test_the_distribution_installs_and_runs_anywhere(tmp_path: Path) -> None:
     told = run(tmp_path / "env" / "bin" / "reasonweave", "eval", "--task", "lab", "--limit", "5", cwd=tmp_path)
     for workflow in ("single", "self-consistency", "best-of-n"):
         assert workflow in told
+    the_example_plugin_is_found_and_used(python, tmp_path)
+
+
+def the_example_plugin_is_found_and_used(python: Path, tmp_path: Path) -> None:
+    """Its verifier, workflow, task and models, by name, from a package of its own."""
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        ROOT / "examples" / "plugin",
+        cwd=tmp_path,
+    )
+    reasonweave = tmp_path / "env" / "bin" / "reasonweave"
+    told = " ".join(run(reasonweave, "list", "verifiers", cwd=tmp_path).split())
+    assert "example-plugin Does a lab solution carry out the operations" in told
+    assert "from reasonweave-example-plugin 0.1.0; costs: nothing; needs: no model; -V seconds=5.0" in told
+    chosen = ("eval", "best-of-n", "--task", "lab", "--verifier", "example-plugin", "-V", "seconds=9", "--limit", "5")
+    assert "best-of-n" in run(reasonweave, *chosen, "--log-dir", "one", cwd=tmp_path)
+    (records,) = (tmp_path / "one").glob("*/best-of-n.jsonl")
+    head, *lines = (json.loads(line) for line in records.read_text().splitlines())
+    assert head["verifiers"] == {"prm": "example-plugin seconds=9.0"}
+    assert all(0 <= sample["score"] <= 1 for line in lines for sample in line["samples"])
+    assert not any("lab-prm" in line["model_usage"] for line in lines)
+    own = ("eval", "example-plugin", "--task", "example-plugin", "--limit", "3", "--small", "example-plugin/small")
+    assert "sums, 3 problems" in run(reasonweave, *own, "--large", "lab/large", "--log-dir", "two", cwd=tmp_path)

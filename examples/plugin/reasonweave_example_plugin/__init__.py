@@ -1,0 +1,1 @@
+"""A plugin for reasonweave, one file a part. Its `pyproject.toml` makes the parts known by name."""
