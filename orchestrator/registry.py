@@ -30,7 +30,20 @@ GROUPS = {
 
 @cache
 def _found(kind: str) -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+    """The entry points of a kind by name. Two packages that take one name: the one that comes first by its own name has it, and
+    `find` refuses it."""
+    points = sorted(entry_points(group=GROUPS[kind]), key=_package, reverse=True)
+    return {point.name: point for point in points}
+
+
+@cache
+def _claimed(kind: str, name: str) -> tuple[str, ...]:
+    """The packages that take this name, sorted."""
+    return tuple(sorted({_package(point) for point in entry_points(group=GROUPS[kind], name=name)}))
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else ""
 
 
 def names(kind: str) -> list[str]:
@@ -42,6 +55,8 @@ def find(kind: str, name: str, *, hint: str = "") -> Any:
     """Load what a name stands for. Raises `NotFound` with the nearest names, or `BadInput` where a plugin is broken."""
     if (point := _found(kind).get(name)) is None:
         raise NotFound(kind, name, _found(kind), hint=hint)
+    if len(packages := _claimed(kind, name)) > 1:
+        raise BadInput(f"{kind} {name!r}: the packages {' and '.join(packages)} both bring one; uninstall one of them")
     try:
         return point.load()
     except Exception as error:

@@ -238,7 +238,7 @@ def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence
     if not is_relative(verifier):
         turned = score(chosen[::-1])[0] or []
         _require(turned[::-1] == together, f"{name}: scores depend on the order of the candidates")
-        alone = [(score([each])[0] or [None])[0] for each in chosen]
+        alone = [judged for each in chosen for judged in score([each])[0] or ()]
         _require(
             alone == together,
             f"{name}: scores depend on the other candidates; a verifier that compares has relative = True",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 Fault = Callable[[asyncio.StreamWriter], Awaitable[None]]
-GENERATING = ("/v1/completions", "/v1/chat/completions", "/pooling", "/classify")
+GENERATING = ("/v1/completions", "/v1/chat/completions", "/pooling", "/classify", "/v1/embeddings")
 
 
 class Misbehaving:
@@ -133,6 +133,11 @@ class Misbehaving:
         if path == "/pooling":
             rows = [[0.1, 0.9] for c in body["input"] if c == ord("#")]
             return {"data": [{"data": rows}], "usage": {"prompt_tokens": len(body["input"])}}
+        if path == "/classify":
+            return {"data": [{"probs": [0.25, 0.75]}], "usage": {"prompt_tokens": len(body["input"])}}
+        if path == "/v1/embeddings":  # a value a token: how many were before it
+            values = [float(i) for i in range(len(body["input"]))]
+            return {"data": [{"embedding": values}], "usage": {"prompt_tokens": len(body["input"])}}
         n = body.get("n", 1)
         if path == "/v1/chat/completions":
             message = {"role": "assistant", "content": self.reply, "reasoning": "hm"}

@@ -77,6 +77,15 @@ def test_strategies_never_yield_in_a_task_group_nor_swallow_the_budget(file: Pat
         assert "except OverBudget" not in file.read_text()
 
 
+@pytest.mark.parametrize("file", [f for f in FILES if name(f).startswith(("strategies", "verifiers"))], ids=name)
+def test_verifiers_are_asked_in_one_place(file: Path) -> None:
+    """`scored` asks them, so that one that breaks its promises takes nothing with it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Await) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            assert not (isinstance(called, ast.Attribute) and called.attr == "score"), f"{name(file)}:{node.lineno}"
+
+
 def test_listed_packages_are_the_packages_on_disk() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     on_disk = {"reasonweave." + ".".join(f.parent.relative_to(ROOT).parts) for f in FILES if f.name == "__init__.py"}

@@ -41,7 +41,8 @@ REDUCTIONS: dict[str, Reduction] = {"last": last, "lowest": lowest, "product": p
 
 @dataclass(frozen=True)
 class ProcessReward:
-    """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them.
+    """A served process reward model as a verifier. `reduce` makes one value of the step scores; `Score.steps` keeps them. Steps
+    that a model was not shown, because they did not fit (`ServerRewardModel(shorten=True)`), are nan there and count for nothing.
 
     The default, the product, suits models that judge each step for itself (Lightman et al., 2023); for one that judges the
     whole prefix at each step, take `last`.
@@ -54,8 +55,11 @@ class ProcessReward:
         return f"ProcessReward({self.model!r}, {getattr(self.reduce, '__name__', None) or repr(self.reduce)})"
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
-        rated = await self.model.rate(candidates, run)
-        return [replace(score, value=self.reduce(score.steps)) if score.steps else score for score in rated]
+        return [self._reduced(score) for score in await self.model.rate(candidates, run)]
+
+    def _reduced(self, score: Score) -> Score:
+        known = [step for step in score.steps if not math.isnan(step)]
+        return replace(score, value=self.reduce(known)) if known and not math.isnan(score.value) else score
 
 
 @dataclass(frozen=True)

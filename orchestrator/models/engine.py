@@ -22,7 +22,8 @@ from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput, ModelError
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, seconds_left
 from reasonweave.orchestrator.models.launch import QUIET
-from reasonweave.orchestrator.models.reward_server import Asked, Format, Outcome, PlusMinus, StepTags
+from reasonweave.orchestrator.models.reward_formats import Format, Outcome, PlusMinus, Skywork, StepTags
+from reasonweave.orchestrator.models.reward_server import Asked
 from reasonweave.orchestrator.models.texts import TEMPLATE, Ids, Texts, prefix_of, reason_of, tokens_of
 from reasonweave.orchestrator.types import Completion, Context, Message, Problem, Score, Token, Usage
 
@@ -296,7 +297,7 @@ class EngineRewardModel(RewardModel):
     ) -> None:
         super().__init__(name or Path(model).name, role=role, rates=rates)
         self.form: Format = form or StepTags()
-        if isinstance(self.form, PlusMinus | Outcome):
+        if isinstance(self.form, PlusMinus | Skywork | Outcome):
             raise BadInput(
                 f"{type(self.form).__name__} in this process is not there; serve the model (docs/serving.md)"
             )
@@ -339,7 +340,7 @@ class EngineRewardModel(RewardModel):
         usage = self.rates.price(prompt=len(ids), completion=0)
         try:
             rows = await self.engine.rows(ids)
-            values = self.form.read([{"data": [{"data": rows}]}], len(rating.steps) or 1)
+            values = self.form.read([{"data": [{"data": rows}]}], [ids], len(rating.steps) or 1)
         except (ModelError, ValueError) as error:  # vLLM's own refusal of a text too long is a ValueError
             return Score(math.nan, error=f"{self.name}: {error}"), usage
         return Score(values[-1], values), usage

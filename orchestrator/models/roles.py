@@ -27,7 +27,8 @@ from reasonweave.orchestrator.budget import Rates
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.endpoint import Endpoint
-from reasonweave.orchestrator.models.reward_server import FORMATS, ServerRewardModel
+from reasonweave.orchestrator.models.reward_formats import FORMATS
+from reasonweave.orchestrator.models.reward_server import ServerRewardModel
 from reasonweave.orchestrator.models.server import ServerModel
 from reasonweave.orchestrator.models.spec import open_model
 
@@ -45,7 +46,20 @@ def _urls(value: Any) -> Any:
 
 Urls = Annotated[list[str], BeforeValidator(_urls)]
 _SERVED = frozenset(
-    {"connections", "timeout", "attempts", "key_env", "salt", "priority", "template", "vllm", "env", "port", "gpus"}
+    {
+        "connections",
+        "timeout",
+        "attempts",
+        "key_env",
+        "salt",
+        "priority",
+        "template",
+        "vllm",
+        "env",
+        "port",
+        "gpus",
+        "shorten",
+    }
 )
 _OURS = frozenset({"model", "host", "port", "served-model-name"})
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -65,8 +79,10 @@ class RoleSpec(BaseModel):
     """Base URL, or several of replicas."""
     key_env: str = "VLLM_API_KEY"
     """The environment variable that holds the API key."""
-    reward: Literal["qwen", "tags", "shepherd", "plus-minus", "outcome"] | None = None
+    reward: Literal["qwen", "tags", "shepherd", "plus-minus", "skywork", "outcome"] | None = None
     """For reward models: the family, which says how it is asked."""
+    shorten: bool = False
+    """For reward models: whether a solution that does not fit is rated without its oldest steps, instead of not at all."""
     active: float = Field(default=0.0, ge=0)
     """Active parameters, for FLOPs."""
     usd_prompt: float = Field(default=0.0, ge=0)
@@ -136,7 +152,14 @@ class RoleSpec(BaseModel):
                 f"role {role!r}: {self.model} has no url; `reasonweave up FILE` starts it, or --up FILE around one run"
             )
         if self.reward is not None:
-            return ServerRewardModel(self.model, self.endpoint(), FORMATS[self.reward], role=role, rates=self.rates)
+            return ServerRewardModel(
+                self.model,
+                self.endpoint(),
+                FORMATS[self.reward],
+                role=role,
+                rates=self.rates,
+                shorten=self.shorten,
+            )
         return ServerModel(
             self.model,
             self.endpoint(),

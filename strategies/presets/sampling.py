@@ -25,32 +25,37 @@ def single_large(large: Model, *, temperature: float = 0.8, max_tokens: int = 10
     return single(large, temperature=temperature, max_tokens=max_tokens)
 
 
-def self_consistency(small: Model, *, n: int = 16, temperature: float = 0.8, max_tokens: int = 1024) -> Strategy:
+def self_consistency(
+    small: Model, *, n: int = 16, temperature: float = 0.8, max_tokens: int = 1024, top_logprobs: int = 0
+) -> Strategy:
     """Self-consistency (Wang et al., 2023): n solutions by the small model, and a majority vote on their answers."""
-    return chain(
-        BestOfN(whole(small, temperature=temperature, max_tokens=max_tokens), n=n, max_steps=1),
-        majority,
-        finish=ForceAnswer(small),
-    )
+    policy = whole(small, temperature=temperature, max_tokens=max_tokens, top_logprobs=top_logprobs)
+    return chain(BestOfN(policy, n=n, max_steps=1), majority, finish=ForceAnswer(small))
 
 
 def best_of_n(
-    small: Model, prm: Verifier, *, n: int = 16, temperature: float = 0.8, max_tokens: int = 1024
+    small: Model,
+    prm: Verifier,
+    *,
+    n: int = 16,
+    temperature: float = 0.8,
+    max_tokens: int = 1024,
+    top_logprobs: int = 0,
 ) -> Strategy:
     """Best-of-n (Cobbe et al., 2021): n solutions by the small model, and the one that the reward model likes best."""
-    return chain(
-        BestOfN(whole(small, temperature=temperature, max_tokens=max_tokens), n=n, verifier=prm, max_steps=1),
-        best,
-        finish=ForceAnswer(small),
-    )
+    policy = whole(small, temperature=temperature, max_tokens=max_tokens, top_logprobs=top_logprobs)
+    return chain(BestOfN(policy, n=n, verifier=prm, max_steps=1), best, finish=ForceAnswer(small))
 
 
 def weighted_majority(
-    small: Model, prm: Verifier, *, n: int = 16, temperature: float = 0.8, max_tokens: int = 1024
+    small: Model,
+    prm: Verifier,
+    *,
+    n: int = 16,
+    temperature: float = 0.8,
+    max_tokens: int = 1024,
+    top_logprobs: int = 0,
 ) -> Strategy:
     """Weighted majority (Li et al., 2023): n solutions by the small model vote with their reward-model scores."""
-    return chain(
-        BestOfN(whole(small, temperature=temperature, max_tokens=max_tokens), n=n, verifier=prm, max_steps=1),
-        weighted,
-        finish=ForceAnswer(small),
-    )
+    policy = whole(small, temperature=temperature, max_tokens=max_tokens, top_logprobs=top_logprobs)
+    return chain(BestOfN(policy, n=n, verifier=prm, max_steps=1), weighted, finish=ForceAnswer(small))

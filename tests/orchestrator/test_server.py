@@ -33,7 +33,16 @@ from reasonweave.orchestrator import (
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.endpoint import Endpoint, Throttle
 from reasonweave.orchestrator.models.launch import command, shares, to_start
-from reasonweave.orchestrator.models.reward_server import ServerRewardModel, StepTags
+from reasonweave.orchestrator.models.reward_formats import (
+    FORMATS,
+    Format,
+    Outcome,
+    PlusMinus,
+    Shepherd,
+    Skywork,
+    StepTags,
+)
+from reasonweave.orchestrator.models.reward_server import ServerRewardModel
 from reasonweave.orchestrator.models.roles import load
 from reasonweave.orchestrator.models.server import ServerModel
 from reasonweave.orchestrator.testing import check_model
@@ -421,10 +430,11 @@ def test_a_chat_server_serves_whole_answers_and_refuses_steps() -> None:
 # Reward models.
 
 
-def rate(server: Misbehaving, *texts: str, **options: Any) -> list[Any]:
-    served = ServerRewardModel(
-        "tiny", Endpoint([server.url], **({"attempts": 2} | options)), StepTags("#", system=None)
-    )
+def rate(
+    server: Misbehaving, *texts: str, form: Format | None = None, shorten: bool = False, **options: Any
+) -> list[Any]:
+    endpoint = Endpoint([server.url], **({"attempts": 2} | options))
+    served = ServerRewardModel("tiny", endpoint, form or StepTags("#", system=None), shorten=shorten)
 
     async def once() -> list[Any]:
         candidates = [Candidate(Problem("q"), tuple(Step(t, "m", 1) for t in text.split("|"))) for text in texts]
@@ -454,6 +464,54 @@ def test_a_rating_that_fails_is_nan_and_says_why(server: Misbehaving) -> None:
     (score,) = rate(server, "a")
     assert math.isnan(score.value)
     assert "gave 0 scores for 1 steps" in score.error
+
+
+def test_every_family_is_asked_in_its_own_way(server: Misbehaving) -> None:
+    said = {"data": [{"data": [[0.7, 0.3], [0.6, 0.4]]}]}
+    server.change = lambda answer: said
+    (score,) = rate(server, "one|two", form=Shepherd())
+    assert score.steps == (0.7, 0.6)
+    assert "".join(map(chr, server.generations()[-1]["input"])) == "q one ки\ntwo ки"
+    signs = {"choices": [{"logprobs": {"top_logprobs": [{"+": math.log(0.6), " -": math.log(0.2), "x": -9.0}]}}]}
+    server.change = lambda answer: signs
+    (score,) = rate(server, "one|two", form=PlusMinus())
+    assert score.steps == pytest.approx((0.75, 0.75))
+    server.change = lambda answer: answer
+    (score,) = rate(server, "one|two", form=Outcome())
+    assert (score.value, score.steps) == (0.75, (0.75,))
+
+
+def test_skywork_is_read_at_the_end_of_each_line(server: Misbehaving) -> None:
+    (score,) = rate(server, "a\n\nb|cd\n\n", form=Skywork())
+    assert "".join(map(chr, server.generations()[-1]["input"])) == "q\na b\ncd\n"
+    assert score.steps == pytest.approx(tuple(1 / (1 + math.exp(-at)) for at in (5, 8)))
+    server.change = lambda answer: {"data": [{"embedding": [0.0]}]}
+    (score,) = rate(server, "a", form=Skywork())
+    assert "gave 1 values for 4 tokens; is the Skywork plug-in there?" in score.error
+
+
+def test_what_does_not_fit_is_not_rated_and_says_so(server: Misbehaving) -> None:
+    (score,) = rate(server, "|".join(["x" * 99] * 5))
+    assert math.isnan(score.value)
+    assert "does not fit the context of 400" in score.error
+    assert server.generations() == []
+
+
+def test_shortened_it_is_rated_without_its_oldest_steps_and_the_question_stays(server: Misbehaving) -> None:
+    steps = [letter * 99 for letter in "abcde"]
+    (score,) = rate(server, "|".join(steps), shorten=True)
+    assert [math.isnan(s) for s in score.steps] == [True, True, False, False, False]
+    assert score.value == 0.9
+    (asked,) = server.generations()
+    assert "".join(map(chr, asked["input"])).startswith("<user>q\n<assistant>" + "c" * 99 + "#")
+    (whole,) = rate(server, "a|b", shorten=True)
+    assert whole.steps == (0.9, 0.9)
+    (too_long,) = rate(server, "a|" + "x" * 500, shorten=True)
+    assert "does not fit the context of 400" in too_long.error
+
+
+def test_families_have_names() -> None:
+    assert set(FORMATS) == {"qwen", "tags", "shepherd", "plus-minus", "skywork", "outcome"}
 
 
 def test_single_on_a_server_is_single(server: Misbehaving) -> None:

@@ -42,7 +42,7 @@ from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.base import unwatched
 from reasonweave.orchestrator.models.engine import EngineModel, EngineRewardModel
 from reasonweave.orchestrator.models.launch import python_with_vllm, running
-from reasonweave.orchestrator.models.reward_server import StepTags
+from reasonweave.orchestrator.models.reward_formats import StepTags
 from reasonweave.orchestrator.models.roles import RoleSpec, load
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import Watching
