@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reasonweave.orchestrator.answers import BoxedAnswers
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Problem
 from reasonweave.tasks.base import Example, is_text
+from reasonweave.verifiers.math_answers import MathAnswers
 
 QUESTIONS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "target")
@@ -23,7 +23,7 @@ INSTRUCTION = "\n\nReason step by step, and put your final answer within \\boxed
 class JsonlTask:
     r"""Problems of a local file. A GSM8K answer (a solution that ends in ``#### 42``) is cut to what follows the hashes.
 
-    `instruction` is added after each question. Raises `BadInput`, with the line's number, for a line that is no JSON
+    Answers are compared by meaning (`MathAnswers`). `instruction` is added after each question. Raises `BadInput`, with the line's number, for a line that is no JSON
     object, lacks a question or an answer, or has the id of another.
     """
 
@@ -78,7 +78,7 @@ class JsonlTask:
         if not target or target in ("nan", "inf", "-inf"):
             raise BadInput(f"{where}: no answer; one of the fields {', '.join(ANSWERS)} must hold text or a number")
         identity = data.get("id", data.get("unique_id", number))
-        problem = Problem(question.strip() + self.instruction, f"{self.name}-{identity}", BoxedAnswers(lenient=True))
+        problem = Problem(question.strip() + self.instruction, f"{self.name}-{identity}", MathAnswers(lenient=True))
         return Example(problem, target, str(_first(data, GROUPS) or ""))
 
 

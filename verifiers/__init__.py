@@ -18,6 +18,7 @@ from reasonweave.verifiers.combine import (
 )
 from reasonweave.verifiers.confidence import Confidence, calm, probability
 from reasonweave.verifiers.judge import UtilityDigit
+from reasonweave.verifiers.math_answers import MathAnswers
 from reasonweave.verifiers.outcome import OutcomeReward
 from reasonweave.verifiers.prm import PrefixReward, ProcessReward
 from reasonweave.verifiers.rule import Rule
@@ -31,6 +32,7 @@ __all__ = [
     "Combined",
     "Confidence",
     "Logistic",
+    "MathAnswers",
     "OutcomeReward",
     "Powers",
     "PrefixReward",
