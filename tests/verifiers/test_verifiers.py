@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reasonweave.orchestrator import Candidate, Completion, Problem, Request, Run, Step, Token, Usage
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
-from reasonweave.verifiers import PrefixReward, ProcessReward, SelfCheck, UtilityDigit
+from reasonweave.verifiers import OutcomeReward, PrefixReward, ProcessReward, SelfCheck, UtilityDigit
 from reasonweave.verifiers.prm import average, last, lowest, product
 
 CANDIDATE = Candidate(Problem("q"), (Step("one\n\n", "m", 1), Step("two\n\n", "m", 1)))
@@ -52,9 +52,12 @@ def test_the_judge_reads_the_steps_and_one_token() -> None:
 
 
 @pytest.mark.parametrize("top", [{"I": 0.9, "so": 0.1}, {}])
-def test_a_failed_judgement_rejects(top: dict[str, float]) -> None:
-    assert value(UtilityDigit(Alternatives(top))) == 0
-    assert value(UtilityDigit(Alternatives(top), expected=False)) == 0
+def test_a_reply_without_a_digit_is_no_judgement_and_says_so(top: dict[str, float]) -> None:
+    for expected in (True, False):
+        (score,) = asyncio.run(UtilityDigit(Alternatives(top), expected).score([CANDIDATE], Run()))
+        assert math.isnan(score.value)
+        assert score.error is not None
+        assert repr("I" if top else "x") in score.error
 
 
 def test_a_blank_before_the_digit_does_not_matter() -> None:
@@ -62,9 +65,9 @@ def test_a_blank_before_the_digit_does_not_matter() -> None:
     assert value(UtilityDigit(Alternatives({" 7": 1.0}), expected=False)) == 7
 
 
-def test_p_true_is_renormalised_and_unsure_without_either() -> None:
+def test_p_true_is_renormalised_and_no_judgement_without_either() -> None:
     assert value(SelfCheck(Alternatives({"True": 0.6, "False": 0.2, "x": 0.2}))) == pytest.approx(0.75)
-    assert value(SelfCheck(Alternatives({"x": 1.0}))) == 0.5
+    assert math.isnan(value(SelfCheck(Alternatives({"x": 1.0}))))
 
 
 @given(PROBABILITIES)
@@ -94,16 +97,32 @@ class Refusing(ScriptedModel):
         return [c if i == 0 else Completion("", "budget") for i, c in enumerate(got)]
 
 
-@pytest.mark.parametrize("verifier", [UtilityDigit, SelfCheck])
-def test_a_judgement_that_was_not_made_is_nan_and_no_number(verifier: type[UtilityDigit] | type[SelfCheck]) -> None:
+@pytest.mark.parametrize(("verifier", "reply", "value"), [(UtilityDigit, "5", 5.0), (SelfCheck, "False", 0.0)])
+def test_a_judgement_that_was_not_made_is_nan_and_no_number(
+    verifier: type[UtilityDigit] | type[SelfCheck], reply: str, value: float
+) -> None:
     candidates = [Candidate(Problem("q"), (Step(text, "m", 1),)) for text in ("a", "b")]
-    first, second = asyncio.run(verifier(Refusing(["5"])).score(candidates, Run()))
-    assert not math.isnan(first.value)
+    first, second = asyncio.run(verifier(Refusing([reply])).score(candidates, Run()))
+    assert (first.value, first.error) == (value, None)
     assert math.isnan(second.value)
+    assert second.error == "the budget has no room for the judgement"
 
 
 def test_the_repr_names_the_reduction_and_no_address() -> None:
     assert repr(ProcessReward(ScriptedReward(), last)) == "ProcessReward(ScriptedReward('scripted-prm'), last)"
+
+
+def test_steps_that_were_not_shown_count_for_nothing() -> None:
+    model = ScriptedReward(lambda problem, steps: {1: math.nan, 2: 0.4}[len(steps)])
+    (score,) = asyncio.run(ProcessReward(model, product).score([CANDIDATE], Run()))
+    assert score.value == 0.4
+    assert math.isnan(score.steps[0])
+
+
+def test_an_outcome_has_no_steps() -> None:
+    model = ScriptedReward(lambda problem, steps: {1: 0.9, 2: 0.4}[len(steps)])
+    (score,) = asyncio.run(OutcomeReward(model).score([CANDIDATE], Run()))
+    assert (score.value, score.steps) == (0.4, ())
 
 
 def test_a_prefix_is_rewarded_as_one_step() -> None:
