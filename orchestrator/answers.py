@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+from reasonweave.orchestrator.protocols import AnswerSpace
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _LATEX_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\s*(?:\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|(\d)\s*(\d))")
@@ -121,6 +124,32 @@ class BoxedAnswers:
 
     def same(self, a: str, b: str) -> bool:
         return self.canonical(a) == self.canonical(b)
+
+
+def alike(answers: Sequence[str | None], space: AnswerSpace) -> list[int | None]:
+    """Which answers are the same: a number for each, equal for equal answers; None where there is no answer.
+
+    As in votes: answers are one where they share a `canonical` key, or where the space calls their words the `same` both ways
+    round, and what joins through a third one. Which are one does not depend on their order.
+    """
+    keys: dict[Hashable, list[str]] = {}
+    for answer in answers:
+        if answer is not None:
+            keys.setdefault(space.canonical(answer), []).append(answer)
+    words = {key: usual(said) for key, said in keys.items()}
+    group = {key: number for number, key in enumerate(keys)}
+    for a in keys:
+        for b in keys:
+            if group[a] < group[b] and space.same(words[a], words[b]) and space.same(words[b], words[a]):
+                into, gone = group[a], group[b]
+                group |= {key: into for key, number in group.items() if number == gone}
+    return [None if answer is None else group[space.canonical(answer)] for answer in answers]
+
+
+def usual(answers: Sequence[str]) -> str:
+    """The most common wording of these, then the shortest."""
+    counts = Counter(answers)
+    return min(counts, key=lambda words: (-counts[words], len(words), words))
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:

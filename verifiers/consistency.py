@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
 import numpy as np
 
-from reasonweave.orchestrator.answers import after_thinking, last_boxed, number
+from reasonweave.orchestrator.answers import after_thinking, alike, last_boxed, number, usual
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
-from reasonweave.orchestrator.protocols import AnswerSpace
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Problem, Sampling, Score, softmax
-from reasonweave.verifiers.judge import Unreadable, filled, heard, not_judged
+from reasonweave.verifiers.judge import Unreadable, heard, not_judged
 
 BACKWARD_PROMPT = """\
 {problem}
@@ -40,32 +39,6 @@ def same_problem(candidates: Sequence[Candidate]) -> dict[Problem, list[int]]:
     for i, candidate in enumerate(candidates):
         found.setdefault(candidate.problem, []).append(i)
     return found
-
-
-def alike(answers: Sequence[str | None], space: AnswerSpace) -> list[int | None]:
-    """Which answers are the same: a number for each, equal for equal answers; None where there is no answer.
-
-    As in votes: answers are one where they share a `canonical` key, or where the space calls their words the `same` both ways
-    round, and what joins through a third one. Which are one does not depend on their order.
-    """
-    keys: dict[Hashable, list[str]] = {}
-    for answer in answers:
-        if answer is not None:
-            keys.setdefault(space.canonical(answer), []).append(answer)
-    words = {key: usual(said) for key, said in keys.items()}
-    group = {key: number for number, key in enumerate(keys)}
-    for a in keys:
-        for b in keys:
-            if group[a] < group[b] and space.same(words[a], words[b]) and space.same(words[b], words[a]):
-                into, gone = group[a], group[b]
-                group |= {key: into for key, number in group.items() if number == gone}
-    return [None if answer is None else group[space.canonical(answer)] for answer in answers]
-
-
-def usual(answers: Sequence[str]) -> str:
-    """The most common wording of these, then the shortest."""
-    counts = Counter(answers)
-    return min(counts, key=lambda words: (-counts[words], len(words), words))
 
 
 @dataclass(frozen=True)

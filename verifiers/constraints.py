@@ -9,12 +9,12 @@ from typing import Any, ClassVar, TypeAlias
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, Message, Problem, Score, shown
 from reasonweave.verifiers._once import Once
 from reasonweave.verifiers.judge import (
     Unreadable,
-    filled,
     last_readable,
     not_judged,
     number_in,

@@ -6,13 +6,13 @@ A reply that does not say what it was asked is `Unreadable`: the judgement then 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.models.base import Model, asked_once
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Sampling, Score
 
@@ -26,7 +26,6 @@ DIGITS = "0123456789"
 ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1, top_logprobs=20)
 """How a question is asked whose answer is one token."""
 
-_BLANK = re.compile(r"\{(\w+)\}")
 _NO_TEXT = {
     "budget": "the budget has no room for the judgement",
     "cancelled": "the judgement was cancelled",
@@ -88,15 +87,6 @@ def presented(candidate: Candidate) -> str:
     ['Four.', '4?']
     """
     return after_thinking(candidate.text) or candidate.text.replace("<think>", "").replace("</think>", "").strip()
-
-
-def filled(template: str, **parts: str) -> str:
-    """A prompt with its blanks filled in; other braces stay, those in what is filled in too.
-
-    >>> filled("{problem}: {a} {}", problem="{a}?", a="4")
-    '{a}?: 4 {}'
-    """
-    return _BLANK.sub(lambda blank: parts.get(blank[1], blank[0]), template)
 
 
 def clipped(text: str, most: int = 60) -> str:

@@ -13,12 +13,14 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from reasonweave.orchestrator.answers import alike
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, FloatArray, Message, Problem, Score, shown
-from reasonweave.verifiers.consistency import ALONE, alike, same_problem
-from reasonweave.verifiers.judge import ONE_TOKEN, Unreadable, chances, filled, not_judged, presented
+from reasonweave.verifiers.consistency import ALONE, same_problem
+from reasonweave.verifiers.judge import ONE_TOKEN, Unreadable, chances, not_judged, presented
 
 PAIR_PROMPT = """\
 Here are a problem and two attempts to solve it, [A] and [B]. Each of them may be wrong.

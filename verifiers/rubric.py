@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Context, Message, Score
 from reasonweave.verifiers.judge import (
     Unreadable,
-    filled,
     last_readable,
     not_judged,
     number_in,

@@ -11,10 +11,11 @@ from typing import ClassVar
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Problem, Sampling, Score
 from reasonweave.verifiers.consistency import same_problem
-from reasonweave.verifiers.judge import ONE_TOKEN, Unreadable, chances, filled, judged, not_judged, spoken, turn
+from reasonweave.verifiers.judge import ONE_TOKEN, Unreadable, chances, judged, not_judged, spoken, turn
 
 SELF_CHECK_PROMPT = "Is the answer above right? Reply True or False."
 BRAINSTORM = """\

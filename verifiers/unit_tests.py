@@ -4,7 +4,6 @@ arXiv 2409.15254), and asserts that programs are run against (CodeT; Chen et al.
 from __future__ import annotations
 
 import ast
-import asyncio
 import json
 import math
 import re
@@ -16,9 +15,11 @@ from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.answers import after_thinking
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.sandbox import Sandbox
 from reasonweave.orchestrator.types import Candidate, Completion, Context, Message, Problem, Sampling, Score
+from reasonweave.verifiers._once import Once
 from reasonweave.verifiers.code import Judged, Tried, in_time, parsed, program_in, try_asserts
 from reasonweave.verifiers.judge import unanswered
 
@@ -59,51 +60,29 @@ Problem:
 
 Reply with one ```python code block that has the assert statements and nothing else."""
 
-KEPT = 1024
-"""The most problems whose tests one verifier remembers."""
 _HEADER = re.compile(r"unit\s+test\s*#?\s*(\d{1,6})[\s*_`]*:", re.IGNORECASE)
 _MARK = re.compile(r"\W*(passed|failed)\b")
 _BULLET = re.compile(r"\s*(?:[-*•]|\(?\d+[.):])\s+(.+)")
 
 
-class _Notebook:
-    """What a model wrote for a problem, remembered for the run it was written in."""
+async def _once(
+    known: Once[Problem, tuple[str, ...]],
+    problem: Problem,
+    run: Run,
+    write: Callable[[Run], Awaitable[tuple[str, ...] | str]],
+) -> tuple[str, ...] | str:
+    """The tests of a problem, written first where there are none yet; or why there are none, which is not remembered."""
+    failed = ""
 
-    def __init__(self) -> None:
-        self._written: dict[tuple[int, Problem], tuple[str, ...]] = {}
-        self._locks: dict[tuple[int, Problem], asyncio.Lock] = {}
+    async def find(problems: list[Problem], here: Run) -> dict[Problem, tuple[str, ...]]:
+        nonlocal failed
+        written = await write(here)
+        if isinstance(written, str):
+            failed = written
+            return {}
+        return {problem: written}
 
-    async def read(
-        self, problem: Problem, run: Run, write: Callable[[], Awaitable[tuple[str, ...] | str]]
-    ) -> tuple[str, ...] | str:
-        """The tests of a problem, written first where there are none yet; or why there are none, which is not remembered."""
-        key = (run.session.number, problem)
-        run.session.closers.setdefault(self, lambda: self._forget(key[0]))
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            if key not in self._written:
-                written = await write()
-                if isinstance(written, str):
-                    return written
-                self._written[key] = written
-                if len(self._written) > KEPT:
-                    oldest = next(iter(self._written))
-                    del self._written[oldest]
-                    self._locks.pop(oldest, None)
-            return self._written[key]
-
-    def _forget(self, session: int) -> None:
-        for kept in (self._written, self._locks):
-            for key in [each for each in kept if each[0] == session]:
-                del kept[key]
-
-
-def filled(prompt: str, values: Mapping[str, object]) -> str:
-    """A prompt with its places filled, in one pass: what is filled in may have braces of its own.
-
-    >>> filled("{a} {b} {c}", {"a": "{b}", "b": 2})
-    '{b} 2 {c}'
-    """
-    return re.sub(r"\{(\w+)\}", lambda place: str(values.get(place[1], place[0])), prompt)
+    return (await known.all([problem], run, find)).get(problem, failed)
 
 
 def _check(part: object, most: int, max_tokens: int, prompts: Mapping[str, tuple[str, ...]]) -> None:
@@ -198,7 +177,7 @@ class StatementTests:
     max_tokens: int = 1024
     prompt: str = STATEMENTS_PROMPT
     evaluation_prompt: str = EVALUATION_PROMPT
-    _notebook: _Notebook = field(default_factory=_Notebook, init=False, repr=False, compare=False)
+    _known: Once[Problem, tuple[str, ...]] = field(default_factory=Once, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         places = {"prompt": ("problem",), "evaluation_prompt": ("problem", "answer", "tests")}
@@ -227,9 +206,9 @@ class StatementTests:
                 problem.meta["statements"], f"problem {problem.id or problem.prompt[:40]!r}, meta['statements']"
             )
 
-        async def write() -> tuple[str, ...] | str:
-            prompt = filled(self.prompt, {"problem": problem.prompt, "count": self.most})
-            answer = await _asked(self.author or self.evaluator, prompt, run, self.max_tokens)
+        async def write(here: Run) -> tuple[str, ...] | str:
+            prompt = filled(self.prompt, problem=problem.prompt, count=self.most)
+            answer = await _asked(self.author or self.evaluator, prompt, here, self.max_tokens)
             if unanswered(answer):
                 return f"no unit tests were written: {_silence(answer)}"
             return (
@@ -237,13 +216,13 @@ class StatementTests:
                 or "no unit tests could be read in the reply that should have them"
             )
 
-        return await self._notebook.read(problem, run, write)
+        return await _once(self._known, problem, run, write)
 
     def _context(self, candidate: Candidate, tests: Sequence[str]) -> Context:
         listed = "\n".join(f"Unit Test #{i}: {test}" for i, test in enumerate(tests, 1))
         answer = after_thinking(candidate.text)
         values = {"problem": candidate.problem.prompt, "answer": answer, "tests": listed, "count": len(tests)}
-        return Context((Message("user", filled(self.evaluation_prompt, values)),))
+        return Context((Message("user", filled(self.evaluation_prompt, **values)),))
 
 
 def _given(statements: object, where: str) -> tuple[str, ...]:
@@ -326,7 +305,7 @@ class AssertTests:
     most: int = 8
     max_tokens: int = 1024
     prompt: str = ASSERTS_PROMPT
-    _notebook: _Notebook = field(default_factory=_Notebook, init=False, repr=False, compare=False)
+    _known: Once[Problem, tuple[str, ...]] = field(default_factory=Once, init=False, repr=False, compare=False)
 
     relative: ClassVar[bool] = True
     """Which tests count depends on the other candidates in the call."""
@@ -356,15 +335,15 @@ class AssertTests:
         if not programs:
             return {}
 
-        async def write() -> tuple[str, ...] | str:
-            prompt = filled(self.prompt, {"problem": problem.prompt, "count": self.most})
-            answer = await _asked(self.author, prompt, run, self.max_tokens)
+        async def write(here: Run) -> tuple[str, ...] | str:
+            prompt = filled(self.prompt, problem=problem.prompt, count=self.most)
+            answer = await _asked(self.author, prompt, here, self.max_tokens)
             if unanswered(answer):
                 return f"no tests were written: {_silence(answer)}"
             tests, broken = asserts_in(answer.text, self.most)
             return (*tests, *broken) or "no asserts could be read in the reply that should have them"
 
-        written = await self._notebook.read(problem, run, write)
+        written = await _once(self._known, problem, run, write)
         if isinstance(written, str):
             return {program: Judged(program, error=written) for program in programs}
         tests, notes = list[str](), list[str]()

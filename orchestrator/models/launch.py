@@ -128,6 +128,11 @@ def command(spec: RoleSpec, port: int, python: str, share: float | None) -> list
     On a CPU prompts are not prefilled in chunks: vLLM's CPU worker dies where it chunks the prompt of a seeded request
     ("CPU Generator does not use offset", 0.32).
     """
+    if spec.reward == "skywork":
+        raise BadInput(
+            f"{spec.model}: vLLM alone does not serve Skywork's reward models; start it with the makers' plug-in and give "
+            "its url"
+        )
     chosen: dict[str, Any] = {
         "model": spec.model,
         "served-model-name": Path(str(spec.model)).name if Path(str(spec.model)).is_dir() else spec.model,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reasonweave.orchestrator.answers import alike, usual
 from reasonweave.orchestrator.types import Candidates
 
 
@@ -25,25 +25,12 @@ class Ballot:
 
 def ballots(candidates: Candidates) -> list[Ballot]:
     """The distinct answers of a set, each with its voters in their order; in the order of first appearance."""
-    groups: dict[Hashable, list[tuple[int, str]]] = {}
-    for i, candidate in enumerate(candidates):
-        if (answer := candidate.answer) is not None:
-            groups.setdefault(candidate.problem.answers.canonical(answer), []).append((i, answer))
-    if not groups:
-        return []
-    same = candidates[0].problem.answers.same
-    merged: list[tuple[list[str], list[tuple[int, str]]]] = []
-    for group in groups.values():
-        word = _words([answer for _, answer in group])
-        mine, union = [word], list(group)
-        apart = []
-        for words, other in merged:  # what joins through this group becomes one
-            if any(same(theirs, word) and same(word, theirs) for theirs in words):
-                mine, union = [*words, *mine], [*other, *union]
-            else:
-                apart.append((words, other))
-        merged = [*apart, (mine, union)]
-    found = [Ballot(_words([a for _, a in union]), tuple(sorted(i for i, _ in union))) for _, union in merged]
+    answers = [candidate.answer for candidate in candidates]
+    voters: dict[int, list[int]] = {}
+    for i, group in enumerate(alike(answers, candidates[0].problem.answers) if len(candidates) else ()):
+        if group is not None:
+            voters.setdefault(group, []).append(i)
+    found = [Ballot(usual([answers[i] or "" for i in mine]), tuple(mine)) for mine in voters.values()]
     return sorted(found, key=lambda ballot: ballot.voters)
 
 
@@ -85,8 +72,3 @@ def ticket(seed: int, text: str) -> bytes:
 def undecided(candidates: Candidates) -> Candidates:
     """The set without a conclusion."""
     return replace(candidates, answer=None, confidence=None)
-
-
-def _words(answers: Sequence[str]) -> str:
-    counts = Counter(answers)
-    return min(counts, key=lambda words: (-counts[words], len(words), words))

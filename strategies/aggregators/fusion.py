@@ -10,6 +10,7 @@ from typing import Any
 from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates, Sampling
 from reasonweave.strategies.aggregators.judging import (
@@ -17,7 +18,6 @@ from reasonweave.strategies.aggregators.judging import (
     check_prompts,
     concluded,
     entrants,
-    filled,
     judged,
     new_solution,
     shuffled,

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from reasonweave.orchestrator.answers import FreeText, after_thinking
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.protocols import Aggregator
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, Completion, Context, Message, Sampling, Score, Token
@@ -27,19 +28,9 @@ from reasonweave.strategies.policies.sample import continued
 Reader: TypeAlias = Callable[[Sequence[Candidate], Completion], Candidate | None]
 """From a window and the reply about it to what comes out of the window; None where the reply cannot be read."""
 
-_BLANK = re.compile(r"\{(\w+)\}")
 _SOLUTION = re.compile(r"<solution>(.*?)(?:</solution>|(\Z))", re.DOTALL | re.IGNORECASE)
 _MARGIN = 4
 """Tokens by which a candidate may be longer among others than it is alone."""
-
-
-def filled(template: str, **parts: str) -> str:
-    """A prompt with its blanks filled in; braces in what is filled in stay.
-
-    >>> filled("{problem}: {solutions}", problem="{solutions}?", solutions="4")
-    '{solutions}?: 4'
-    """
-    return _BLANK.sub(lambda blank: parts.get(blank[1], blank[0]), template)
 
 
 def check_prompts(part: object, *prompts: str) -> None:

@@ -14,6 +14,7 @@ from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.scoring import scored
@@ -29,7 +30,6 @@ from reasonweave.orchestrator.types import (
     Score,
     shown,
 )
-from reasonweave.strategies.aggregators.judging import filled
 from reasonweave.strategies.aggregators.vote import foremost, score_of
 
 SELF_VERIFY_PROMPT = """\

@@ -25,11 +25,11 @@ from reasonweave.orchestrator import (
     Run,
     Step,
 )
-from reasonweave.orchestrator.answers import FreeText
+from reasonweave.orchestrator.answers import FreeText, alike
 from reasonweave.orchestrator.models.base import Request
 from reasonweave.orchestrator.testing import ScriptedModel, check_verifier
 from reasonweave.strategies.aggregators.ballots import ballots
-from reasonweave.verifiers.consistency import Agreement, RoundTrip, alike
+from reasonweave.verifiers.consistency import Agreement, RoundTrip
 
 PROBLEM = Problem("Tom has 12 apples and buys 3 bags of 1,500 each. How many does he have?")
 

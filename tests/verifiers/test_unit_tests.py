@@ -10,9 +10,9 @@ import pytest
 from reasonweave.orchestrator import Budget, Candidate, Completion, OverBudget, Problem, Request, Run, Score, Step
 from reasonweave.orchestrator.budget import Ledger
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.sandbox import Limits, Sandbox
 from reasonweave.orchestrator.testing import ScriptedModel, check_verifier
-from reasonweave.verifiers import unit_tests as module
 from reasonweave.verifiers.unit_tests import AssertTests, StatementTests, asserts_in, statements_in, verdicts_in
 
 PROBE = Sandbox().probe()
@@ -85,7 +85,7 @@ def test_tests_are_written_once_a_problem_and_run() -> None:
     scores(verifier, answers("5"))  # another run
     assert sum("Unit tests:" not in asked(r) for call in model.calls for r in call) == 3
     run.session.close()
-    assert all(key[0] != run.session.number for key in verifier._notebook._written)
+    assert len(verifier._known) == 1  # the other run's
 
 
 def test_calls_at_the_same_time_write_the_tests_once() -> None:
@@ -99,14 +99,12 @@ def test_calls_at_the_same_time_write_the_tests_once() -> None:
     assert sum("Unit tests:" not in asked(r) for call in model.calls for r in call) == 1
 
 
-def test_only_so_many_problems_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEPT", 2)
+def test_only_so_many_problems_are_remembered() -> None:
     verifier, run = StatementTests(ScriptedModel(evaluator)), Run()
+    verifier._known.most = 2
     for n in range(5):
         scores(verifier, answers("2", problem=Problem(f"problem {n}")), run.child(n))
-    kept = [problem.prompt for _, problem in verifier._notebook._written]
-    assert kept == ["problem 3", "problem 4"]
-    assert len(verifier._notebook._locks) <= 3
+    assert len(verifier._known) == 2
 
 
 def test_given_statements_are_taken() -> None:
@@ -165,7 +163,7 @@ def test_where_nothing_can_be_paid_the_budget_says_so() -> None:
 
 def test_the_promises_of_a_verifier() -> None:
     check_verifier(StatementTests(ScriptedModel(evaluator)), PROBLEM)
-    assert "_notebook" not in repr(StatementTests(ScriptedModel(evaluator)))
+    assert "_known" not in repr(StatementTests(ScriptedModel(evaluator)))
     assert hash(StatementTests(ScriptedModel(evaluator)))
 
 
@@ -337,4 +335,4 @@ def test_reading_asserts(text: str, tests: tuple[str, ...], broken: tuple[str, .
 
 def test_filling_a_prompt_leaves_braces_of_what_is_filled_in_alone() -> None:
     values: dict[str, Any] = {"problem": "{answer}", "answer": "{problem} {x}"}
-    assert module.filled("{problem}|{answer}|{y}", values) == "{answer}|{problem} {x}|{y}"
+    assert filled("{problem}|{answer}|{y}", **values) == "{answer}|{problem} {x}|{y}"
