@@ -16,6 +16,8 @@ from reasonweave.verifiers.math_answers import MathAnswers
 QUESTIONS = ("problem", "question", "prompt")
 ANSWERS = ("answer", "target")
 GROUPS = ("level", "subject", "type")
+FOR_VERIFIERS = ("tests", "statements", "constraints")
+"""Fields that go into `Problem.meta`, where verifiers read them and no model does."""
 INSTRUCTION = "\n\nReason step by step, and put your final answer within \\boxed{}."
 
 
@@ -78,7 +80,9 @@ class JsonlTask:
         if not target or target in ("nan", "inf", "-inf"):
             raise BadInput(f"{where}: no answer; one of the fields {', '.join(ANSWERS)} must hold text or a number")
         identity = data.get("id", data.get("unique_id", number))
-        problem = Problem(question.strip() + self.instruction, f"{self.name}-{identity}", MathAnswers(lenient=True))
+        told = {name: data[name] for name in FOR_VERIFIERS if data.get(name) is not None}
+        space = MathAnswers(lenient=True)
+        problem = Problem(question.strip() + self.instruction, f"{self.name}-{identity}", space, told)
         return Example(problem, target, str(_first(data, GROUPS) or ""))
 
 

@@ -41,7 +41,10 @@ def _rows(kind: Kind) -> list[tuple[str, str]]:
         return [(spec, f"the lab's {role} model") for role, spec in LAB.items()] + providers
     if kind is Kind.verifiers:
         return [(name, _verifier(name)) for name in names("verifier")] + [
-            ("FILE.py:NAME", "A verifier of your own: a function of a candidate, one that makes a verifier, or its class.")
+            (
+                "FILE.py:NAME",
+                "A verifier of your own: a function of a candidate, one that makes a verifier, or its class.",
+            )
         ]
     rows = [(name, _summary(find("task", name))) for name in names("task")]
     return [*rows, ("FILE.jsonl", _summary(JsonlTask))]
@@ -55,7 +58,7 @@ def _verifier(name: str) -> str:
         models = ", ".join(recipe.roles) or "no model"
         needed = "; ".join(filter(None, (models, recipe.told("Needs").rstrip("."))))
         costs = recipe.told("Costs").rstrip(".") or "not told"
-        return f"{recipe.summary}\n{source}; costs: {costs}; needs: {needed}; {_options(recipe, '-V')}"
+        return f"{recipe.summary}\ncosts {costs}\nneeds {needed}\n{source}; {_options(recipe, '-V')}"
     except BadInput as error:
         return f"{error}\n{source}"
 

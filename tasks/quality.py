@@ -142,26 +142,26 @@ async def _measure(
         if recorded is not None:
             some = recorded.first(limit)
             drawn = [(e, _remade(r, e)) for r, e in zip(some.file.items, some.examples, strict=True)]
-            labeller = _labeller(whose)
+            labeller = labeller_of(whose)
         else:
             assert writer is not None
             assert task is not None
             strategy, _ = models.bind(writer, settings)
             examples = task.examples(limit or LIMIT)
             bar = bars.add_task("writing", total=len(examples))
-            drawn = await _written(strategy, examples, seed, connections, lambda: bars.advance(bar))
+            drawn = await written(strategy, examples, seed, connections, lambda: bars.advance(bar))
             labeller = task if isinstance(task, StepLabels) else None
         drawn = [(example, [c for c in some if c.steps and not c.failed]) for example, some in drawn]
         drawn = [(example, some) for example, some in drawn if some]
         if not drawn:
             raise BadInput("there are no candidates to judge: all were empty or failed")
         bar = bars.add_task("judging", total=len(drawn))
-        return await _judged(str(chosen), verifier, drawn, labeller, seed, connections, lambda: bars.advance(bar))
+        return await judged(str(chosen), verifier, drawn, labeller, seed, connections, lambda: bars.advance(bar))
     finally:
         await models.aclose()
 
 
-def _labeller(task: str) -> StepLabels | None:
+def labeller_of(task: str) -> StepLabels | None:
     """The task that recorded problems came from, where it is one by name and can label steps."""
     try:
         found = open_task(task)
@@ -186,7 +186,7 @@ async def _each(n: int, connections: int, one: Callable[[int], Any], advance: Ca
             group.create_task(gated(i))
 
 
-async def _written(
+async def written(
     strategy: Strategy, examples: Sequence[Example], seed: int, connections: int, advance: Callable[[], None]
 ) -> Drawn:
     """The candidates of a workflow, a problem after another."""
@@ -217,7 +217,7 @@ def _remade(record: Record, example: Example) -> list[Candidate]:
     return made
 
 
-async def _judged(
+async def judged(
     name: str,
     verifier: Verifier,
     drawn: Drawn,

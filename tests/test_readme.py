@@ -32,6 +32,12 @@ def test_the_readme_example(tmp_path: Path) -> None:
     assert "lab-small" in run(block, tmp_path)
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "verifiers").glob("*.md")), ids=lambda page: page.name)
+def test_the_python_of_the_verifiers_pages(page: Path, tmp_path: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        run(block, tmp_path)
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.py")), ids=lambda file: file.name)
 def test_examples(file: Path, tmp_path: Path) -> None:
     assert run(file.read_text(), tmp_path).strip()

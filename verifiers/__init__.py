@@ -6,6 +6,8 @@ if __name__ == "verifiers":
 from reasonweave.verifiers.cached import Cached
 from reasonweave.verifiers.calibrate import CalibratedScore, calibrated
 from reasonweave.verifiers.cascade import Between, Cascaded
+from reasonweave.verifiers.claims import Claim, claims
+from reasonweave.verifiers.code import CodeCheck, Stdio
 from reasonweave.verifiers.combine import (
     Combined,
     Logistic,
@@ -17,35 +19,65 @@ from reasonweave.verifiers.combine import (
     weighted_sum,
 )
 from reasonweave.verifiers.confidence import Confidence, calm, probability
+from reasonweave.verifiers.consistency import Agreement, RoundTrip
+from reasonweave.verifiers.constraints import Constraints, share_met, stated
+from reasonweave.verifiers.formal import Formal
 from reasonweave.verifiers.judge import UtilityDigit
+from reasonweave.verifiers.lean import Lean
 from reasonweave.verifiers.math_answers import MathAnswers
 from reasonweave.verifiers.outcome import OutcomeReward
+from reasonweave.verifiers.pairwise import Pairwise, Tournament, bradley_terry, mean_win
 from reasonweave.verifiers.prm import PrefixReward, ProcessReward
+from reasonweave.verifiers.rubric import Criterion, Rubric
 from reasonweave.verifiers.rule import Rule
-from reasonweave.verifiers.self_check import SelfCheck
+from reasonweave.verifiers.self_check import BrainstormedCheck, SelfCheck, SelfEvaluation
+from reasonweave.verifiers.steps import StepCheck
+from reasonweave.verifiers.unit_tests import AssertTests, StatementTests
 
 __all__ = [
+    "Agreement",
+    "AssertTests",
     "Between",
+    "BrainstormedCheck",
     "Cached",
     "CalibratedScore",
     "Cascaded",
+    "Claim",
+    "CodeCheck",
     "Combined",
     "Confidence",
+    "Constraints",
+    "Criterion",
+    "Formal",
+    "Lean",
     "Logistic",
     "MathAnswers",
     "OutcomeReward",
+    "Pairwise",
     "Powers",
     "PrefixReward",
     "ProcessReward",
+    "RoundTrip",
+    "Rubric",
     "Rule",
     "SelfCheck",
+    "SelfEvaluation",
+    "StatementTests",
+    "Stdio",
+    "StepCheck",
+    "Tournament",
     "UtilityDigit",
     "Weights",
+    "bradley_terry",
     "calibrated",
     "calm",
+    "claims",
     "learned",
+    "mean_win",
     "multiplied",
     "probability",
+    "share_met",
+    "stated",
     "weakest",
     "weighted_sum",
 ]

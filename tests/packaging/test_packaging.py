@@ -67,7 +67,7 @@ def the_example_plugin_is_found_and_used(python: Path, tmp_path: Path) -> None:
     reasonweave = tmp_path / "env" / "bin" / "reasonweave"
     told = " ".join(run(reasonweave, "list", "verifiers", cwd=tmp_path).split())
     assert "example-plugin Does a lab solution carry out the operations" in told
-    assert "from reasonweave-example-plugin 0.1.0; costs: nothing; needs: no model; -V seconds=5.0" in told
+    assert "costs nothing needs no model from reasonweave-example-plugin 0.1.0; -V seconds=5.0" in told
     chosen = ("eval", "best-of-n", "--task", "lab", "--verifier", "example-plugin", "-V", "seconds=9", "--limit", "5")
     assert "best-of-n" in run(reasonweave, *chosen, "--log-dir", "one", cwd=tmp_path)
     (records,) = (tmp_path / "one").glob("*/best-of-n.jsonl")

@@ -163,9 +163,7 @@ def test_solve_shows_answer_solution_and_cost(tmp_path: Path) -> None:
 def test_list(kind: str, tmp_path: Path) -> None:
     ended = reasonweave("list", kind, cwd=tmp_path)
     assert ended.returncode == 0
-    assert {"strategies": "best-of-n", "verifiers": "prm", "tasks": "lab", "models": "lab/small"}[
-        kind
-    ] in ended.stdout
+    assert {"strategies": "best-of-n", "verifiers": "prm", "tasks": "lab", "models": "lab/small"}[kind] in ended.stdout
 
 
 def test_ctrl_c_ends_quickly_and_keeps_the_finished_records(tmp_path: Path) -> None:

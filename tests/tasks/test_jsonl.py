@@ -35,6 +35,23 @@ def test_field_names_and_gsm8k_answers(tmp_path: Path) -> None:
     assert found[0].problem.prompt.startswith("p\n\n")
 
 
+def test_what_verifiers_need_is_carried_along_and_no_model_sees_it(tmp_path: Path) -> None:
+    (one, other) = task(
+        tmp_path,
+        json.dumps({"problem": "p", "answer": "1", "tests": ["assert f(1) == 2"], "constraints": ["short"], "x": 1}),
+        json.dumps({"problem": "q", "answer": "1"}),
+    ).examples()
+    assert dict(one.problem.meta) == {"tests": ["assert f(1) == 2"], "constraints": ["short"]}
+    assert "assert" not in one.problem.prompt
+    assert dict(other.problem.meta) == {}
+
+
+def test_answers_are_compared_by_meaning(tmp_path: Path) -> None:
+    (one,) = task(tmp_path, json.dumps({"problem": "p", "answer": "2\\sqrt{3}"})).examples()
+    assert one.correct("\\sqrt{12}")
+    assert not one.correct("\\sqrt{13}")
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
