@@ -14,6 +14,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.registry import VerifierRecipe, Workflow
 from reasonweave.tasks.evaluation.plot import COLOURS, pyplot
 from reasonweave.tasks.evaluation.quality import Measured, Quality
@@ -21,8 +22,10 @@ from reasonweave.tasks.evaluation.summary import scaled
 from reasonweave.tasks.lab.task import LabTask
 from reasonweave.tasks.opening import LAB, Chosen, Models, settings_of
 from reasonweave.tasks.quality import judged, written
+from reasonweave.verifiers import Between, Cascaded, SelfEvaluation, multiplied
+from reasonweave.verifiers.self_check import SELF_CHECK_PROMPT
 
-VERIFIERS: tuple[tuple[str, ...], ...] = (
+NAMED: tuple[tuple[str, ...], ...] = (
     ("prm",),
     ("prm", "reduce=last"),
     ("prm", "reduce=lowest"),
@@ -33,19 +36,32 @@ VERIFIERS: tuple[tuple[str, ...], ...] = (
     ("judge", "expected=false"),
     ("self-check",),
     ("agreement",),
-    ("self-evaluation",),
     ("confidence",),
     ("confidence", "measure=entropy"),
     ("confidence", "measure=self-certainty"),
     ("confidence", "measure=tail", "window=16"),
     ("confidence", "measure=lowest", "window=16"),
 )
-"""Names and options: those that need no English, which the lab's models do not know."""
+"""Names and options of those that need no English, which the lab's models do not know."""
 
 
 def chosen(name: str, *options: str) -> Chosen:
     recipe = VerifierRecipe.named(name)
     return Chosen(recipe, settings_of(options, [recipe], flag="-V")[0])
+
+
+def verifiers(models: Models) -> dict[str, Verifier]:
+    """Those by name, and some that are put together: the lab's models know no other question than that of the self-check."""
+    named = {" ".join(each): models.verifier(chosen(*each)) for each in NAMED}
+    large = named["self-check"].model  # type: ignore[attr-defined]
+    asked = dict(prompt=SELF_CHECK_PROMPT, prefix="", words=("True", "False"))
+    return named | {
+        "SelfEvaluation, r = 1": SelfEvaluation(large, 1.0, **asked),  # type: ignore[arg-type]
+        "SelfEvaluation, r = 0.5": SelfEvaluation(large, 0.5, **asked),  # type: ignore[arg-type]
+        "steps · confidence": multiplied(named["steps"], named["confidence"]),
+        "steps · prm": multiplied(named["steps"], named["prm"]),
+        "steps, then prm": Cascaded(named["steps"], named["prm"], unsure=Between(0.5, 1.5)),
+    }
 
 
 async def measured(limit: int, n: int, connections: int) -> list[Quality]:
@@ -54,9 +70,8 @@ async def measured(limit: int, n: int, connections: int) -> list[Quality]:
     try:
         strategy, _ = models.bind(Workflow.named("self-consistency"), {"n": n, "top_logprobs": 20})
         drawn = await written(strategy, task.examples(limit), 0, connections, lambda: None)
-        for each in VERIFIERS:
-            verifier = models.verifier(chosen(*each))
-            quality = await judged(" ".join(each), verifier, drawn, task, 0, connections, lambda: None)
+        for name, verifier in verifiers(models).items():
+            quality = await judged(name, verifier, drawn, task, 0, connections, lambda: None)
             print(f"{quality.name}: best of {n} {100 * quality.best_of_n(n).value:.1f} %", flush=True)
             found.append(quality)
     finally:

@@ -21,7 +21,7 @@ from reasonweave.verifiers.combine import (
 from reasonweave.verifiers.confidence import Confidence, calm, probability
 from reasonweave.verifiers.consistency import Agreement, RoundTrip
 from reasonweave.verifiers.constraints import Constraints, share_met, stated
-from reasonweave.verifiers.formal import Formal
+from reasonweave.verifiers.formal import Formal, State, StateLogit, Worth
 from reasonweave.verifiers.judge import UtilityDigit
 from reasonweave.verifiers.lean import Lean
 from reasonweave.verifiers.math_answers import MathAnswers
@@ -31,7 +31,7 @@ from reasonweave.verifiers.prm import PrefixReward, ProcessReward
 from reasonweave.verifiers.rubric import Criterion, Rubric
 from reasonweave.verifiers.rule import Rule
 from reasonweave.verifiers.self_check import BrainstormedCheck, SelfCheck, SelfEvaluation
-from reasonweave.verifiers.steps import StepCheck
+from reasonweave.verifiers.steps import Finding, StepCheck
 from reasonweave.verifiers.unit_tests import AssertTests, StatementTests
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Confidence",
     "Constraints",
     "Criterion",
+    "Finding",
     "Formal",
     "Lean",
     "Logistic",
@@ -62,12 +63,15 @@ __all__ = [
     "Rule",
     "SelfCheck",
     "SelfEvaluation",
+    "State",
+    "StateLogit",
     "StatementTests",
     "Stdio",
     "StepCheck",
     "Tournament",
     "UtilityDigit",
     "Weights",
+    "Worth",
     "bradley_terry",
     "calibrated",
     "calm",
