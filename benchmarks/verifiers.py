@@ -54,7 +54,7 @@ def verifiers(models: Models) -> dict[str, Verifier]:
     """Those by name, and some that are put together: the lab's models know no other question than that of the self-check."""
     named = {" ".join(each): models.verifier(chosen(*each)) for each in NAMED}
     large = named["self-check"].model  # type: ignore[attr-defined]
-    asked = dict(prompt=SELF_CHECK_PROMPT, prefix="", words=("True", "False"))
+    asked = {"prompt": SELF_CHECK_PROMPT, "prefix": "", "words": ("True", "False")}
     return named | {
         "SelfEvaluation, r = 1": SelfEvaluation(large, 1.0, **asked),  # type: ignore[arg-type]
         "SelfEvaluation, r = 0.5": SelfEvaluation(large, 0.5, **asked),  # type: ignore[arg-type]

@@ -7,18 +7,19 @@ judges. What is checked is what a good model would not change: records, usage, t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import modest
 
-from reasonweave.orchestrator import Budget, Candidate, Context, Model, Run, Sampling, Usage, asolve
+from reasonweave.orchestrator import Budget, Candidate, Context, Ledger, Model, Run, Sampling, Score, Usage, asolve
 from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.models.launch import running
 from reasonweave.orchestrator.models.roles import RoleSpec
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.registry import Workflow, names
+from reasonweave.orchestrator.scoring import range_of, scored
 from reasonweave.orchestrator.trace import Event, Generated, Rated
 from reasonweave.orchestrator.types import DELIMITER
 from reasonweave.strategies import Sample
@@ -26,7 +27,18 @@ from reasonweave.tasks.evaluation.records import Header, Log, Record
 from reasonweave.tasks.evaluation.runner import evaluate
 from reasonweave.tasks.jsonl import JsonlTask
 from reasonweave.tasks.opening import fill
-from reasonweave.verifiers import SelfCheck, UtilityDigit
+from reasonweave.verifiers import (
+    BrainstormedCheck,
+    Constraints,
+    Pairwise,
+    RoundTrip,
+    Rubric,
+    SelfCheck,
+    SelfEvaluation,
+    StatementTests,
+    Tournament,
+    UtilityDigit,
+)
 
 FOLDER = Path(os.environ.get("REASONWEAVE_ENGLISH", ""))
 pytestmark = pytest.mark.english
@@ -116,14 +128,32 @@ def test_paragraphs_are_steps_and_the_text_goes_on(roles: dict[str, Model]) -> N
     assert candidate.text.startswith(once.text) or once.text.startswith(candidate.text)
 
 
-def test_a_judge_that_would_rather_talk_is_read_by_its_first_token(roles: dict[str, Model]) -> None:
-    policy = Sample(roles["small"], max_tokens=CEILING)
+JUDGES: dict[str, Callable[[Model], Verifier]] = {
+    "digit": UtilityDigit,
+    "self-check": SelfCheck,
+    "brainstormed": BrainstormedCheck,
+    "self-evaluation": lambda model: SelfEvaluation(model, 1.0),
+    "pairwise": Pairwise,
+    "tournament": Tournament,
+    "rubric": lambda model: Rubric(model, max_tokens=CEILING),
+    "constraints": lambda model: Constraints(model, max_tokens=CEILING),
+    "unit-tests": lambda model: StatementTests(model, max_tokens=CEILING),
+    "round-trip": lambda model: RoundTrip(model, 2, max_tokens=CEILING),
+}
 
-    async def judged(verifier: Verifier) -> None:
-        run = Run(5)
-        candidates = await policy.extend([Candidate(example.problem) for example in EXAMPLES], run.child("write"))
-        for score in await verifier.score(candidates, run.child("judge")):
-            assert 0 <= score.value <= 9 or score.error  # what it says may be neither a digit nor True or False
 
-    for verifier in (UtilityDigit(roles["large"]), SelfCheck(roles["large"])):
-        wait(judged(verifier))
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_that_would_rather_talk_gives_a_score_or_says_why_not(roles: dict[str, Model], name: str) -> None:
+    verifier = JUDGES[name](roles["large"])
+    lowest, highest = range_of(verifier)
+
+    async def judged() -> list[Score]:
+        run = Run(5, ledger=Ledger())
+        policy = Sample(roles["small"], until=None, max_tokens=CEILING)
+        candidates = await policy.extend([Candidate(EXAMPLES[0].problem)] * 3, run.child("write"))
+        scores = await scored(verifier, candidates, run.child("judge"))
+        assert run.ledger.held == Usage()
+        return scores
+
+    for score in wait(judged()):
+        assert lowest <= score.value <= highest or score.error, score
