@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import replace
+from typing import TypeVar
 
 from reasonweave.orchestrator.errors import OverBudget, first_of
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Ended, Snapshot, Started
 from reasonweave.orchestrator.types import Candidates
+
+_T = TypeVar("_T")
+
+
+async def afforded(work: Awaitable[_T], run: Run) -> _T | None:
+    """What this comes to, None where a limit stands in the way: for a further question that a part can do without. The run is
+    marked as cut short, so that it is told."""
+    try:
+        return await work
+    except (OverBudget, BaseExceptionGroup) as error:
+        run.cut(_limit(error))
+        return None
 
 
 async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:

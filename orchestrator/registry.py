@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from reasonweave.orchestrator.errors import BadInput, NotFound, described
+from reasonweave.orchestrator.types import Candidate
 
 GROUPS = {
     "workflow": "reasonweave.strategies",
@@ -206,9 +207,12 @@ class VerifierRecipe(Recipe):
 
     @property
     def is_rule(self) -> bool:
-        """Is it a plain function that judges a candidate itself: its one parameter without a default is called `candidate`?"""
+        """Is it a plain function that judges a candidate itself? Its one parameter without a default is a `Candidate`, or says
+        nothing of its type."""
         needed = [p.name for p in self._parameters if p.default is inspect.Parameter.empty]
-        return inspect.isfunction(self.make) and needed == ["candidate"]
+        if not inspect.isfunction(self.make) or len(needed) != 1:
+            return False
+        return self.hints.get(needed[0], Candidate) is Candidate
 
     @property
     def roles(self) -> dict[str, Any]:

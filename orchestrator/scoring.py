@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import numbers
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
-from reasonweave.orchestrator.errors import OverBudget, SeedReuse, UserError, described, first_of
+from reasonweave.orchestrator.errors import BadInput, OverBudget, SeedReuse, UserError, described, first_of
 from reasonweave.orchestrator.models.base import GRACE
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
@@ -45,29 +47,50 @@ def range_of(verifier: object) -> tuple[float, float]:
     return float(getattr(verifier, "lowest", -math.inf)), float(getattr(verifier, "highest", math.inf))
 
 
+def span(*verifiers: object) -> tuple[float, float]:
+    """The range that holds the scores of all of these."""
+    ranges = [range_of(verifier) for verifier in verifiers]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
 def is_relative(verifier: object) -> bool:
     """Does a score depend on the other candidates in the call, so that a set has to be scored as a whole? By its `relative`."""
     return bool(getattr(verifier, "relative", False))
+
+
+def absolute(verifier: Verifier, who: str) -> None:
+    """Raises `BadInput` for a verifier whose scores depend on the other candidates, where candidates are judged in several calls
+    and then compared."""
+    if is_relative(verifier):
+        raise BadInput(
+            f"{who}: {name_of(verifier)} compares the candidates of a call with one another, and here they are judged in "
+            "several calls; use it in best-of-n, a weighted vote or a particle filter"
+        )
 
 
 async def scored(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> list[Score]:
     """A score for each candidate, in order, from `verifier.score`.
 
     Nan, with one line in `error` that names the verifier and says what to do, for all where it raises, where it does nothing for
-    `PATIENCE` seconds, or gives another number of scores than it was asked for; for one that is no number, or outside the range
-    that the verifier declares (`lowest`, `highest`).
+    `PATIENCE` seconds (its own `patience`, where it has one), or gives another number of scores than it was asked for; for one
+    that is no number, or outside the range that the verifier declares (`lowest`, `highest`).
 
     Raises `OverBudget`, also where the run's time ends while it judges; `UserError`, since such a mistake is the caller's to
     mend; and `SeedReuse`.
     """
+    return (await ask(verifier, candidates, run))[0]
+
+
+async def ask(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> tuple[list[Score], str | None]:
+    """`scored`, and which of its promises the verifier broke, None where it kept them."""
     if not candidates:
-        return []
+        return [], None
     began, name = time.monotonic(), name_of(verifier)
     broken: str | None = None
     scores: list[Score] = []
     try:
         answered = await _answer(verifier, candidates, run)
-        scores, broken = _checked(answered, verifier, len(candidates))
+        scores, broken = checked(answered, verifier, len(candidates))
     except (Exception, BaseExceptionGroup) as error:
         if (passed := _passed_on(error)) is error:
             raise
@@ -79,7 +102,7 @@ async def scored(verifier: Verifier, candidates: Sequence[Candidate], run: Run) 
     if broken is not None and not scores:
         scores = [Score(math.nan, error=broken)] * len(candidates)
     run.emit(Judged(run.path, name, tuple(scores), broken, time.monotonic() - began))
-    return scores
+    return scores, broken
 
 
 class _Hung(Exception):
@@ -94,23 +117,57 @@ def _passed_on(error: BaseException) -> BaseException | None:
     return error if isinstance(error, _PASSED_ON) else None
 
 
+@dataclass(slots=True)
+class _Watch:
+    """How long a verifier has done nothing. One that asks another is as patient as that one is."""
+
+    outer: _Watch | None
+    idle: float = 0.0
+
+    def busy(self) -> None:
+        """Something is under way, here and in all that wait for it."""
+        self.idle = 0.0
+        if self.outer is not None:
+            self.outer.busy()
+
+
+_WATCH: ContextVar[_Watch | None] = ContextVar("reasonweave_watch", default=None)
+
+
+async def _contained(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> object:
+    """What the verifier returns. A `sys.exit` of its own ends it alone, and not the loop."""
+    try:
+        return await verifier.score(candidates, run)
+    except SystemExit as error:
+        raise RuntimeError(f"it called sys.exit({error.code!r})") from error
+
+
 async def _answer(verifier: Verifier, candidates: Sequence[Candidate], run: Run) -> object:
     """What the verifier returns, waited for as long as it or the run has time."""
-    task = asyncio.ensure_future(verifier.score(candidates, run))
-    idle, deadline = 0.0, run.ledger.deadline
+    watch = _Watch(_WATCH.get())
+    token = _WATCH.set(watch)
+    task = asyncio.ensure_future(_contained(verifier, candidates, run))
+    _WATCH.reset(token)
+    patience, deadline = float(getattr(verifier, "patience", PATIENCE)), run.ledger.deadline
     try:
         while not task.done():
             left = math.inf if deadline is None else deadline + GRACE - run.ledger.clock()
             if left <= 0:
                 raise run.late()
-            if idle >= PATIENCE:
+            if watch.idle >= patience:
                 raise _Hung(
-                    f"did nothing for {PATIENCE:g} seconds and was given up; give it a limit of its own, or the run a budget of "
-                    "seconds"
+                    f"did nothing for {patience:g} seconds and was given up; if it may take so long, give it an attribute "
+                    "patience, in seconds"
                 )
-            tick = min(TICK, left, PATIENCE - idle)
+            tick = min(TICK, left, patience - watch.idle)
             await asyncio.wait({task}, timeout=tick)
-            idle = 0.0 if run.ledger.busy else idle + tick
+            watch.idle += tick
+            if run.ledger.busy:
+                watch.busy()
+            elif watch.outer is not None:
+                watch.outer.busy()
+        if task.cancelled():
+            raise _Hung("was cancelled by itself")
         return task.result()
     finally:
         if not task.done():
@@ -119,7 +176,7 @@ async def _answer(verifier: Verifier, candidates: Sequence[Candidate], run: Run)
             task.add_done_callback(lambda gone: gone.cancelled() or gone.exception())
 
 
-def _checked(answered: object, verifier: Verifier, n: int) -> tuple[list[Score], str | None]:
+def checked(answered: object, verifier: Verifier, n: int) -> tuple[list[Score], str | None]:
     """The scores as far as they are some, and the first promise broken."""
     name = name_of(verifier)
     if not isinstance(answered, Sequence) or isinstance(answered, str) or len(answered) != n:
@@ -130,7 +187,7 @@ def _checked(answered: object, verifier: Verifier, n: int) -> tuple[list[Score],
     for each in answered:
         wrong = _wrong(each, lowest, highest)
         if wrong is None:
-            scores.append(each)
+            scores.append(each if isinstance(each.value, float) else replace(each, value=float(each.value)))
             continue
         told = f"verifier {name} gave {wrong}"
         first = first or told
@@ -144,7 +201,7 @@ def _wrong(each: object, lowest: float, highest: float) -> str | None:
     """What is wrong with a score; None where nothing is. nan with a reason is a judgement that was not made, and is right."""
     if not isinstance(each, Score):
         return f"{each!r:.80} ({type(each).__name__}) where a Score is needed: return Score(value)"
-    if not isinstance(each.value, int | float):
+    if not isinstance(each.value, numbers.Real):
         return f"a score of {each.value!r:.80}, which is no number"
     if math.isnan(each.value):
         return (

@@ -21,7 +21,7 @@ from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel, cut_at, unwatched
 from reasonweave.orchestrator.protocols import StepPolicy, Strategy, Verifier, Watching
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, name_of, range_of
+from reasonweave.orchestrator.scoring import checked, is_relative, name_of
 from reasonweave.orchestrator.solve import Result, asolve
 from reasonweave.orchestrator.trace import Event, Snapshot
 from reasonweave.orchestrator.types import (
@@ -217,7 +217,7 @@ def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence
     """
     texts = ("1 + 1 = 2\n\n", "1 + 1 = 3\n\n", "so \\boxed{2}")
     chosen = list(candidates or [Candidate(problem, (Step(text, "test", 5),)) for text in texts])
-    kept, lowest, highest = list(chosen), *range_of(verifier)
+    kept = list(chosen)
     name = name_of(verifier)
 
     def score(some: Sequence[Candidate], tokens: float | None = None) -> tuple[list[Score] | None, Ledger]:
@@ -229,22 +229,26 @@ def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence
         isinstance(together, list) and len(together) == len(chosen), f"{name}: {len(chosen)} candidates got {together}"
     )
     _require(chosen == kept, f"{name}: changed the list of candidates that it was given")
+    broken = checked(together, verifier, len(chosen))[1]
+    _require(broken is None, broken or "")
     for judged in together or ():
-        _require(isinstance(judged, Score), f"{name}: gave {judged!r}, not a Score")
-        _require(not math.isnan(judged.value), f"{name}: a score is nan ({judged.error or 'and does not say why'})")
-        _require(lowest <= judged.value <= highest, f"{name}: gave {judged.value}, outside {lowest:g} to {highest:g}")
+        _require(not math.isnan(judged.value), f"{name}: a score is nan ({judged.error})")
     _require(score([])[0] == [], f"{name}: gave something for no candidates")
     _require(score(chosen)[0] == together, f"{name}: gave other scores the second time")
+    turned = score(chosen[::-1])[0] or []
+    _require(turned[::-1] == together, f"{name}: scores depend on the order of the candidates")
     if not is_relative(verifier):
-        turned = score(chosen[::-1])[0] or []
-        _require(turned[::-1] == together, f"{name}: scores depend on the order of the candidates")
         alone = [judged for each in chosen for judged in score([each])[0] or ()]
         _require(
             alone == together,
             f"{name}: scores depend on the other candidates; a verifier that compares has relative = True",
         )
     for tokens in (0, 1, free.spent.tokens // 2, free.spent.tokens):
-        _, ledger = score(chosen, tokens)
+        said, ledger = score(chosen, tokens)
+        if tokens < free.spent.tokens and said is not None and said == together:
+            raise ContractBroken(
+                f"{name}: said the same with {tokens} tokens as with the {free.spent.tokens} that it takes"
+            )
         _require(ledger.spent.tokens <= tokens, f"{name}: spent {ledger.spent.tokens} of a budget of {tokens} tokens")
         _require(ledger.held == Usage() and not ledger.busy, f"{name}: tokens are still held with a budget of {tokens}")
     ledger, ended = wait(_cancelled(verifier, chosen))

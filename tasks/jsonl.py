@@ -25,8 +25,8 @@ INSTRUCTION = "\n\nReason step by step, and put your final answer within \\boxed
 class JsonlTask:
     r"""Problems of a local file. A GSM8K answer (a solution that ends in ``#### 42``) is cut to what follows the hashes.
 
-    Answers are compared by meaning (`MathAnswers`). `instruction` is added after each question. Raises `BadInput`, with the line's number, for a line that is no JSON
-    object, lacks a question or an answer, or has the id of another.
+    Answers are compared by meaning (`MathAnswers`). `instruction` is added after each question. Raises `BadInput`, with the
+    line's number, for a line that is no JSON object, lacks a question or an answer, or has the id of another.
     """
 
     path: Path

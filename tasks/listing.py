@@ -34,8 +34,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
 
 def _rows(kind: Kind) -> list[tuple[str, str]]:
     if kind is Kind.strategies:
-        found = [Workflow.named(name) for name in names("workflow")]
-        return [(w.name, f"{w.summary}\nneeds {', '.join(w.roles)}; {_options(w, '-S')}") for w in found]
+        return [(name, _workflow(name)) for name in names("workflow")]
     if kind is Kind.models:
         providers = [(f"{name}/…", _summary(find("model provider", name))) for name in names("model provider")]
         return [(spec, f"the lab's {role} model") for role, spec in LAB.items()] + providers
@@ -48,6 +47,14 @@ def _rows(kind: Kind) -> list[tuple[str, str]]:
         ]
     rows = [(name, _summary(find("task", name))) for name in names("task")]
     return [*rows, ("FILE.jsonl", _summary(JsonlTask))]
+
+
+def _workflow(name: str) -> str:
+    try:
+        workflow = Workflow.named(name)
+        return f"{workflow.summary}\nneeds {', '.join(workflow.roles)}; {_options(workflow, '-S')}"
+    except BadInput as error:
+        return f"{error}\nfrom {origin('workflow', name)}"
 
 
 def _verifier(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,14 @@ from reasonweave.orchestrator.models.base import Model, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.registry import Recipe, VerifierRecipe, Workflow, find
+from reasonweave.orchestrator.scoring import range_of
 from reasonweave.tasks.base import Task
 from reasonweave.tasks.evaluation.display import stderr
 from reasonweave.tasks.jsonl import JsonlTask
 from reasonweave.verifiers.judge import UtilityDigit
 from reasonweave.verifiers.prm import ProcessReward
 from reasonweave.verifiers.rule import Rule
+from reasonweave.verifiers.scaled import Scaled
 
 if TYPE_CHECKING:
     from reasonweave.orchestrator.models.roles import RoleSpec  # heavy: it brings the HTTP client
@@ -60,7 +63,8 @@ class Models:
     def bind(self, workflow: Workflow, options: Mapping[str, Any]) -> tuple[Strategy, dict[str, str]]:
         """The strategy of a workflow over these models, and the spec of each role that it uses."""
         self.check([workflow])
-        chosen = {role: self.verifier(named) for role, named in chosen_for(workflow, self.verifiers).items()}
+        named = chosen_for(workflow, self.verifiers)
+        chosen = {role: in_range(role, self.verifier(each)) for role, each in named.items()}
         opened = {role: self._opened(role) for role in workflow.roles if role in self.specs and role not in chosen}
         parts = fill(workflow, opened, chosen)
         strategy = _made(workflow, parts, options)
@@ -183,6 +187,15 @@ def _made(recipe: Recipe, parts: Mapping[str, Any], options: Mapping[str, Any]) 
         raise BadInput(f"{recipe.kind} {recipe.name} cannot be made: {described(error)}{where(error)}") from error
 
 
+def in_range(role: str, verifier: Verifier) -> Verifier:
+    """A verifier in the range that a role reads: 0..9 for a judge, as SpecReason's thresholds do, 0..1 for all others. One that
+    declares no range stays as it is."""
+    wanted = UtilityDigit.highest if role == JUDGE else 1.0
+    ends = range_of(verifier)
+    known = all(map(math.isfinite, ends)) and ends != (0.0, wanted)
+    return Scaled(verifier, wanted) if known else verifier
+
+
 def fill(
     recipe: Recipe, models: Mapping[str, Model | RewardModel], verifiers: Mapping[str, Verifier] | None = None
 ) -> dict[str, Any]:
@@ -199,7 +212,8 @@ def fill(
         model = models[role] if role in models or role != JUDGE else models["large"]
         rates = isinstance(model, RewardModel)
         if kind is Verifier:
-            parts[role] = ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
+            judge = ProcessReward(model) if isinstance(model, RewardModel) else UtilityDigit(model)
+            parts[role] = in_range(role, judge)
         elif rates and kind is not RewardModel:
             raise BadInput(f"role {role!r}: {model.name} is a reward model; this role generates text")
         elif kind is RewardModel and not rates:

@@ -106,9 +106,6 @@ def verify_quality(
             )
     if not quality.judged:
         raise BadInput(f"{chosen} could judge none of {len(quality.graded)} candidates: {quality.first_error}")
-    if save:
-        fitted = Isotonic.fit([g.value for g in quality.judged], [g.right for g in quality.judged])
-        save.write_text(to_json(fitted) + "\n")
     picture = log_dir / f"verify-quality-{re.sub(r'[^A-Za-z0-9_.-]+', '-', quality.name)}-{Path(whose).stem}.png"
     if plot:
         try:
@@ -119,8 +116,13 @@ def verify_quality(
             plot = False
     if as_json:
         typer.echo(json.dumps(_data(quality), indent=2))
-        return
-    _show(quality, whose, picture if plot else None, save)
+    else:
+        _show(quality, whose, picture if plot else None)
+    if save:
+        fitted = Isotonic.fit([g.value for g in quality.judged], [g.right for g in quality.judged])
+        save.parent.mkdir(parents=True, exist_ok=True)
+        save.write_text(to_json(fitted) + "\n")
+        stderr().print(f"calibrator  {save}", highlight=False, markup=False, soft_wrap=True)
 
 
 async def _measure(
@@ -211,8 +213,8 @@ def _remade(record: Record, example: Example) -> list[Candidate]:
         if sample.given or sample.failed or not texts:
             continue
         counts = [0] * (len(texts) - 1) + [sample.tokens]
-        logprobs = [0.0 if sample.logprob is not None else None] * (len(texts) - 1) + [sample.logprob]
-        steps = [Step(t, "recorded", n, p) for t, n, p in zip(texts, counts, logprobs, strict=True)]
+        known = sample.logprob if len(texts) == 1 else None  # records do not say how it is shared out among the steps
+        steps = [Step(text, "recorded", n, known) for text, n in zip(texts, counts, strict=True)]
         made.append(Candidate(example.problem, tuple(steps), done=sample.done))
     return made
 
@@ -297,7 +299,9 @@ def _lines(quality: Quality) -> list[tuple[str, str]]:
             ("calibration error", f"– scores from {min(values):.3g} to {max(values):.3g} are no probabilities")
         )
     peak = quality.peak
-    if quality.still_rising:
+    if quality.fewest < 2:
+        where = "– more than one candidate a problem is needed"
+    elif quality.still_rising:
         where = f"{peak.value:.0f} or more: it still gains with all the samples there are"
     else:
         where = f"{peak.value:.0f}   [{peak.low:.0f}, {peak.high:.0f}] of {quality.fewest}"
@@ -350,11 +354,12 @@ def _sizes(quality: Quality) -> Table:
             gain,
             _percent(quality.pass_at(n)),
         )
-    drawn.caption = "The mean over all choices of n of the samples; gains are in points, in pairs by problem."
+    left = f" {quality.short} problems with fewer candidates are left out." if quality.short else ""
+    drawn.caption = f"The mean over all choices of n of the samples; gains are in points, in pairs by problem.{left}"
     return drawn
 
 
-def _show(quality: Quality, task: str, picture: Path | None, saved: Path | None) -> None:
+def _show(quality: Quality, task: str, picture: Path | None) -> None:
     console = stdout()
     facts = plain(_title(quality, task))
     facts.show_header = False
@@ -368,9 +373,8 @@ def _show(quality: Quality, task: str, picture: Path | None, saved: Path | None)
     console.print(
         "AUC: the chance that a right one scores higher than a wrong one. Intervals: 95 %, bootstrap over problems."
     )
-    for label, path in (("picture", picture), ("calibrator", saved)):
-        if path is not None:
-            console.print(f"{label}  {path}", highlight=False, markup=False, soft_wrap=True)
+    if picture is not None:
+        console.print(f"picture  {picture}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _data(quality: Quality) -> dict[str, Any]:

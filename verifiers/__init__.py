@@ -30,6 +30,7 @@ from reasonweave.verifiers.pairwise import Pairwise, Tournament, bradley_terry, 
 from reasonweave.verifiers.prm import PrefixReward, ProcessReward
 from reasonweave.verifiers.rubric import Criterion, Rubric
 from reasonweave.verifiers.rule import Rule
+from reasonweave.verifiers.scaled import Scaled
 from reasonweave.verifiers.self_check import BrainstormedCheck, SelfCheck, SelfEvaluation
 from reasonweave.verifiers.steps import Finding, StepCheck
 from reasonweave.verifiers.unit_tests import AssertTests, StatementTests
@@ -61,6 +62,7 @@ __all__ = [
     "RoundTrip",
     "Rubric",
     "Rule",
+    "Scaled",
     "SelfCheck",
     "SelfEvaluation",
     "State",

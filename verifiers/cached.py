@@ -46,14 +46,14 @@ class Cached:
         return range_of(self.verifier)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
-        keys: list[Hashable] = [(c.problem, c.passages, c.done) for c in candidates]
+        keys: list[Hashable] = [(c.problem, repr(c.problem.meta), c.passages, c.done) for c in candidates]
         found = {key: self._known[key] for key in keys if key in self._known}
         missing = {key: c for key, c in zip(keys, candidates, strict=True) if key not in found}
         fresh = await scored(self.verifier, list(missing.values()), run)
         found.update(zip(missing, fresh, strict=True))
         for key in found:
             if not math.isnan(found[key].value):
-                self._known[key] = found[key]
+                found[key] = self._known.setdefault(key, found[key])  # another call may have been quicker
                 self._known.move_to_end(key)
         while len(self._known) > self.most:
             self._known.popitem(last=False)

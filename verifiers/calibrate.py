@@ -15,7 +15,9 @@ from reasonweave.orchestrator.types import Candidate, Score, shown
 
 @dataclass(frozen=True)
 class CalibratedScore:
-    """A verifier whose value is made a probability that the candidate is right, by `calibrator`; step scores stay as they are.
+    """A verifier whose value is made a probability that the candidate is right, by `calibrator`.
+
+    There are no step scores: what says how often a solution with this value is right says nothing of a step.
 
     `Isotonic`, `Platt` and `TemperatureScaling` of `reasonweave.orchestrator.calibration` are calibrators, and `from_json` there
     reads one that `verify-quality --save` has written. What a calibrator makes equal stays equal: isotonic ones have ties.
@@ -37,7 +39,7 @@ class CalibratedScore:
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         scores = await scored(self.verifier, candidates, run)
-        return [s if math.isnan(s.value) else replace(s, value=self._probability(s.value)) for s in scores]
+        return [s if math.isnan(s.value) else replace(s, value=self._probability(s.value), steps=()) for s in scores]
 
     def _probability(self, value: float) -> float:
         return min(1.0, max(0.0, self.calibrator(value)))

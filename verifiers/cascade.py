@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from reasonweave.orchestrator.drive import afforded
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, scored
+from reasonweave.orchestrator.scoring import absolute, is_relative, scored, span
 from reasonweave.orchestrator.types import Candidate, Score, shown
 
 
@@ -33,7 +34,7 @@ class Cascaded:
     """The cheap verifier's score where it is sure, the expensive one's where it is `unsure`, or could not judge.
 
     Their scores are compared with one another afterwards, so both have to mean the same: calibrate them (`CalibratedScore`) where
-    they do not. Where the expensive one could not judge either, what the cheap one said stands.
+    they do not. Where the expensive one could not judge either, or the budget has no room for it, what the cheap one said stands.
 
     Costs: the cheap one's for every candidate, the expensive one's for those that it is unsure of.
     """
@@ -44,14 +45,26 @@ class Cascaded:
 
     __repr__ = shown
 
+    def __post_init__(self) -> None:
+        absolute(self.expensive, "Cascaded: the expensive one")
+
     @property
     def relative(self) -> bool:
-        return is_relative(self.cheap) or is_relative(self.expensive)
+        return is_relative(self.cheap)
+
+    @property
+    def lowest(self) -> float:
+        return span(self.cheap, self.expensive)[0]
+
+    @property
+    def highest(self) -> float:
+        return span(self.cheap, self.expensive)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         scores = await scored(self.cheap, candidates, run.child("cheap"))
         open_ = [i for i, s in enumerate(scores) if math.isnan(s.value) or self.unsure(s.value)]
-        second = await scored(self.expensive, [candidates[i] for i in open_], run.child("expensive"))
+        asked = scored(self.expensive, [candidates[i] for i in open_], run.child("expensive"))
+        second = await afforded(asked, run) or [Score(math.nan, error="the budget has no room for it")] * len(open_)
         for i, score in zip(open_, second, strict=True):
             if not math.isnan(score.value):
                 scores[i] = score

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from reasonweave.orchestrator import sandbox as sandboxes
 from reasonweave.orchestrator._sync import together
@@ -285,6 +285,9 @@ class CodeCheck:
     same: Callable[[str, str], bool] = same_output
 
     __repr__ = shown
+
+    patience: ClassVar[float] = math.inf
+    """What it runs has limits of its own."""
 
     def __post_init__(self) -> None:
         if self.tests is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ import numpy as np
 
 from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator._sync import together
+from reasonweave.orchestrator.drive import afforded
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, name_of, scored
+from reasonweave.orchestrator.scoring import ask, is_relative, name_of, range_of, scored
 from reasonweave.orchestrator.types import Candidate, FloatArray, Score, shown
 from reasonweave.verifiers.prm import lowest, product
 
@@ -102,17 +104,17 @@ class Logistic:
 
     def __call__(self, scores: Sequence[float]) -> float:
         z = self.intercept + math.fsum(a * s for a, s in zip(self.coefficients, scores, strict=True))
-        return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
+        return z if math.isnan(z) else 1 / (1 + math.exp(-z)) if z > -700 else 0.0
 
 
 @dataclass(frozen=True)
 class Combined:
     """Several verifiers' scores made one by `by`; asked at the same time, each once.
 
-    `Weights`, `Powers`, `Logistic`, `min`, `product` of scores, or a function of one's own. A verifier that could judge no
-    candidate at all is left out by `min` and `product`, and by `Weights` and `Powers` with its weight; then the others decide. A
-    candidate that one of those left could not judge is nan: its score could not be compared. Where all give a score a step, so
-    does this.
+    `Weights`, `Powers`, `Logistic`, `min`, `product` of scores, or a function of one's own. A verifier that is broken, or that
+    the budget has no room for, is left out by `min` and `product`, and by `Weights` and `Powers` with its weight; then the others
+    decide. A candidate that one of those left could not judge is nan: its score could not be compared. Where all give a score a
+    step, so does this.
 
     Costs: what its parts cost.
     """
@@ -133,11 +135,38 @@ class Combined:
     def relative(self) -> bool:
         return any(map(is_relative, self.verifiers))
 
+    @property
+    def lowest(self) -> float:
+        return self._ends[0]
+
+    @property
+    def highest(self) -> float:
+        return self._ends[1]
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """The range of what comes out: known of those combinations that rise with each score."""
+        if isinstance(self.by, Logistic):
+            return 0.0, 1.0
+        ends = [range_of(each) for each in self.verifiers]
+        rising = isinstance(self.by, Weights | Powers) or self.by in (min, lowest, product)
+        if not rising or not all(map(math.isfinite, itertools.chain(*ends))) or min(low for low, _ in ends) < 0:
+            return -math.inf, math.inf
+        return self.by([low for low, _ in ends]), self.by([high for _, high in ends])
+
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
-        asked = (scored(each, candidates, run.child("part", i)) for i, each in enumerate(self.verifiers))
-        columns = await together(asked)
-        silent = [i for i, column in enumerate(columns) if all(math.isnan(score.value) for score in column)]
-        by, left = _without(self.by, silent), [i for i in range(len(columns)) if i not in silent]
+        asked = [ask(each, candidates, run.child("part", i)) for i, each in enumerate(self.verifiers)]
+        answers = await together(afforded(each, run) for each in asked)
+        missing = Score(math.nan, error="the budget has no room for all that are to be asked")
+        columns = [[missing] * len(candidates) if each is None else each[0] for each in answers]
+        if candidates and all(each is None for each in answers):
+            return columns[0]
+        broken = [
+            i
+            for i, each in enumerate(answers)
+            if each is None or (each[1] is not None and all(math.isnan(score.value) for score in each[0]))
+        ]
+        by, left = _without(self.by, broken), [i for i in range(len(columns)) if i not in broken]
         if by is None or not left:
             return [self._lacking([column[i] for column in columns]) for i in range(len(candidates))]
         return [self._one([columns[k][i] for k in left], by) for i in range(len(candidates))]
@@ -147,18 +176,20 @@ class Combined:
             return self._lacking(parts)
         lengths = {len(part.steps) for part in parts}
         steps = zip(*(part.steps for part in parts), strict=True) if len(lengths) == 1 else ()
-        return Score(by([part.value for part in parts]), tuple(by(step) for step in steps))
+        value = by([part.value for part in parts])
+        told = f"{[part.value for part in parts]} cannot be combined by {by!r}" if math.isnan(value) else None
+        return Score(value, tuple(by(step) for step in steps), error=told)
 
     def _lacking(self, parts: Sequence[Score]) -> Score:
         return Score(math.nan, error=next((part.error for part in parts if math.isnan(part.value)), None))
 
 
-def _without(by: Combination, silent: Sequence[int]) -> Combination | None:
+def _without(by: Combination, broken: Sequence[int]) -> Combination | None:
     """The combination without some of its parts; None where it cannot do without."""
-    if not silent or by in (min, lowest, product):
+    if not broken or by in (min, lowest, product):
         return by
     if isinstance(by, Weights | Powers):
-        left = tuple(w for i, w in enumerate(by.of) if i not in silent)
+        left = tuple(w for i, w in enumerate(by.of) if i not in broken)
         return type(by)(left) if sum(left) > 0 else None
     return None
 

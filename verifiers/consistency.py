@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.answers import after_thinking, alike, last_boxed, number, usual
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model
@@ -113,18 +114,19 @@ class RoundTrip:
             for members in self._answers(problem, own, candidates):
                 answer = usual([a for i in members if (a := candidates[i].answer) is not None])
                 asked.append((members, [(self._question(problem, answer, at), value) for at, value in hidden]))
-        contexts = sorted(dict.fromkeys(context for _, questions in asked for context, _ in questions), key=repr)
-        repeated = [context for context in contexts for _ in range(self.samples)]
-        sampling = Sampling(self.temperature, max_tokens=self.max_tokens)
-        replies = await self.model.generate(repeated, run.child("back"), sampling=sampling)
-        heard_of: dict[Context, list[Completion]] = {}
-        for context, reply in zip(repeated, replies, strict=True):
-            heard_of.setdefault(context, []).append(reply)
+        contexts = list(dict.fromkeys(context for _, questions in asked for context, _ in questions))
+        heard_of = dict(zip(contexts, await together(self._replies(each, run) for each in contexts), strict=True))
         for members, questions in asked:
             score = _share([(reply, value) for context, value in questions for reply in heard_of[context]])
             for i in members:
                 scores[i] = score
         return scores
+
+    async def _replies(self, question: Context, run: Run) -> list[Completion]:
+        """The samples of one question, on a path of its own, so that they do not depend on what else is asked."""
+        sampling = Sampling(self.temperature, max_tokens=self.max_tokens)
+        here = run.child("back", *(message.content for message in question.messages))
+        return await self.model.generate([question] * self.samples, here, sampling=sampling)
 
     def _hidden(self, problem: Problem, run: Run) -> list[tuple[tuple[int, int], Fraction]]:
         """Which numbers are hidden: where each stands, and its value."""

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -222,6 +222,9 @@ class Formal:
     _known: Once[_Key, Checked] = field(default_factory=Once, init=False, repr=False, compare=False)
 
     __repr__ = shown
+
+    patience: ClassVar[float] = math.inf
+    """What it runs has limits of its own."""
 
     def __post_init__(self) -> None:
         if min(self.tries, self.proofs, self.batch) < 1:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from reasonweave.orchestrator.answers import after_thinking, json_objects
+from reasonweave.orchestrator.drive import afforded
 from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.run import Run
@@ -128,8 +129,8 @@ def chances(answer: Completion, texts: Sequence[str]) -> list[float]:
     Read from the first token's alternatives (`token_probabilities`); where the server tells none, from the answer itself, in
     which case one share is 1. Raises `Unreadable` where the answer begins with none of them.
     """
-    said = heard(answer).strip()
     told = bool(answer.tokens and answer.tokens[0].top)
+    said = answer.text.strip() if told else heard(answer).strip()
     found = token_probabilities(answer, texts) if told else [float(wanted.startswith(said)) for wanted in texts]
     if not (total := math.fsum(found)) > 0:
         raise Unreadable(f"none of {', '.join(texts)} is among what the reply may begin with; it is {clipped(said)}")
@@ -158,7 +159,10 @@ async def understood(
     asking = dict(enumerate(contexts))
     for attempt in range(tries):
         sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
-        replies = await asked_once(model, list(asking.values()), run.child("try", attempt), sampling)
+        work = asked_once(model, list(asking.values()), run.child("try", attempt), sampling)
+        replies = await work if attempt == 0 else await afforded(work, run)
+        if replies is None:  # what was readable stands
+            break
         again = {}
         for (i, asked), reply in zip(list(asking.items()), replies, strict=True):
             try:

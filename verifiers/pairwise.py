@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reasonweave.orchestrator.answers import alike
+from reasonweave.orchestrator.drive import afforded
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.prompts import filled
@@ -208,9 +209,12 @@ class Tournament:
         while matches := [(bracket, i, j) for bracket in brackets for i, j in bracket.matches()]:
             here = run.child("round", max(bracket.round for bracket in brackets))
             asked = [(bracket.players[i], bracket.players[j]) for bracket, i, j in matches]
-            for (bracket, i, j), said in zip(
-                matches, await _compared(self.model, self.prompt, self.prefix, asked, here), strict=True
-            ):
+            work = _compared(self.model, self.prompt, self.prefix, asked, here)
+            first = all(bracket.round == 0 for bracket in brackets)
+            replies = await work if first else await afforded(work, here)
+            if replies is None:  # how far they have come stands
+                break
+            for (bracket, i, j), said in zip(matches, replies, strict=True):
                 bracket.decide(i, j, said)
             for bracket in brackets:
                 bracket.next_round()

@@ -107,7 +107,7 @@ def round_trip(judge: Model, *, maskings: int = 3, samples: int = 1) -> Verifier
 
     Costs: maskings · samples solutions by the judge a distinct answer.
     """
-    return RoundTrip(judge, maskings, samples)
+    return RoundTrip(judge, maskings, samples, temperature=0.7 if samples > 1 else 0.0)
 
 
 def rubric(judge: Model, *, tries: int = 2) -> Verifier:

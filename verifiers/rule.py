@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from reasonweave.orchestrator.errors import BadInput, described
 from reasonweave.orchestrator.run import Run
@@ -40,6 +40,9 @@ class Rule:
             raise BadInput(f"Rule({self.function!r}): a function of a candidate is needed")
         if not self.seconds > 0:
             raise BadInput(f"Rule(seconds={self.seconds}): above 0 is needed")
+
+    patience: ClassVar[float] = math.inf
+    """It has limits of its own."""
 
     @property
     def name(self) -> str:
@@ -74,8 +77,8 @@ class Rule:
                 async with asyncio.timeout(self.seconds):
                     scores.append(await answers.get())
         except TimeoutError:
-            told = f"{self.name} took more than {self.seconds:g} seconds"
-            scores.append(Score(math.nan, error=told))
+            late = Score(math.nan, error=f"{self.name} took more than {self.seconds:g} seconds")
+            scores.append(late if answers.empty() else answers.get_nowait())
         finally:
             wanted.clear()
         return scores
@@ -83,7 +86,7 @@ class Rule:
     def _judged(self, candidate: Candidate) -> Score:
         try:
             judgement = self.function(candidate)
-        except Exception as error:
+        except BaseException as error:  # sys.exit too would end the thread without a word
             return Score(math.nan, error=f"{self.name} raised {described(error)}")
         if judgement is None:
             return Score(math.nan, error=f"{self.name} cannot judge this")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reasonweave.orchestrator.drive import afforded
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import Model, asked_once
 from reasonweave.orchestrator.prompts import filled
@@ -157,8 +158,9 @@ class SelfEvaluation:
         parts = {context: None for own in contexts for context in own if context not in whole}
         answers: dict[Context, Completion] = {}
         for name, some in (("whole", whole), ("part", parts)):  # the longest first: the others are then cached prefixes
-            replies = await self.model.generate(list(some), run.child(name), sampling=ONE_TOKEN)
-            answers |= zip(some, replies, strict=True)
+            work = self.model.generate(list(some), run.child(name), sampling=ONE_TOKEN)
+            replies = await work if name == "whole" else await afforded(work, run)
+            answers |= zip(some, replies or [Completion("", "budget")] * len(some), strict=True)
         return [self._score(c, [answers[a] for a in own]) for c, own in zip(candidates, contexts, strict=True)]
 
     def _score(self, candidate: Candidate, answers: Sequence[Completion]) -> Score:

@@ -310,6 +310,9 @@ class AssertTests:
     relative: ClassVar[bool] = True
     """Which tests count depends on the other candidates in the call."""
 
+    patience: ClassVar[float] = math.inf
+    """What it runs has limits of its own."""
+
     def __post_init__(self) -> None:
         _check(self, self.most, self.max_tokens, {"prompt": ("problem",)})
 

@@ -49,6 +49,12 @@ def _rows(answer: Any) -> list[list[float]]:
         raise ModelError("answered a pooling request with something else than rows of numbers") from None
 
 
+def _at(row: list[float], index: int) -> float:
+    if not row:
+        raise ModelError("answered with an empty row")
+    return row[index]
+
+
 def _as_many(rows: Sequence[list[float]], steps: int, hint: str) -> None:
     if len(rows) != steps:
         raise ModelError(f"gave {len(rows)} scores for {steps} steps; {hint}")
@@ -78,7 +84,7 @@ class StepTags:
     def read(self, answers: Sequence[Any], pieces: Sequence[Ids], steps: int) -> tuple[float, ...]:
         rows = _rows(answers[0])
         _as_many(rows, steps, f"is {self.tag} the server's step tag? (--pooler-config step_tag_id)")
-        return tuple(row[-1] for row in rows)
+        return tuple(_at(row, -1) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Shepherd:
     def read(self, answers: Sequence[Any], pieces: Sequence[Ids], steps: int) -> tuple[float, ...]:
         rows = _rows(answers[0])
         _as_many(rows, steps, "serve it with the pooler config of docs/serving.md")
-        return tuple(row[0] for row in rows)
+        return tuple(_at(row, 0) for row in rows)
 
 
 @dataclass(frozen=True)

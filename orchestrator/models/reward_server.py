@@ -159,7 +159,10 @@ class ServerRewardModel(RewardModel):
             return Score(math.nan, error=f"{self.name}: {error}"), spent or worst
         cached = sum(min(len(ids), cached_of(answer)) for ids, answer in zip(sent.requests, answers, strict=True))
         spent = self.rates.price(prompt=worst.prompt, cached=min(cached, worst.prompt), completion=worst.completion)
-        return Score(values[-1], (math.nan,) * sent.dropped + values), spent + Usage(calls=worst.calls - spent.calls)
+        told = f"{self.name}: gave no score for the last step" if math.isnan(values[-1]) else None
+        return Score(values[-1], (math.nan,) * sent.dropped + values, error=told), spent + Usage(
+            calls=worst.calls - spent.calls
+        )
 
     def _salt(self, session: int) -> dict[str, Any]:
         """What keeps a run's prefix cache its own, for families that profit from one."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from reasonweave.orchestrator.protocols import Acceptor, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import scored
+from reasonweave.orchestrator.scoring import absolute, scored
 from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Score
 
@@ -39,6 +39,9 @@ class AtLeast:
     verifier: Verifier
     threshold: float
 
+    def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
+
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
         return [value >= self.threshold for value in await newest(self.verifier, drafted, run)]
 
@@ -49,6 +52,9 @@ class Weighted:
 
     verifier: Verifier
     weighting: Weighting
+
+    def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
 
     async def accept(self, before: Sequence[Candidate], drafted: Sequence[Candidate], run: Run) -> list[bool]:
         rewards = await newest(self.verifier, drafted, run)

@@ -17,7 +17,7 @@ from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import scored
+from reasonweave.orchestrator.scoring import absolute, scored
 from reasonweave.orchestrator.signals import told, uncertainty
 from reasonweave.orchestrator.types import (
     DELIMITER,
@@ -197,6 +197,9 @@ class Verified:
 
     verifier: Verifier
     enough: float = 0.5
+
+    def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
 
     async def read(self, candidates: Candidates, run: Run) -> Score:
         (score,) = await scored(self.verifier, answering(candidates)[:1], run)

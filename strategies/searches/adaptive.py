@@ -14,6 +14,7 @@ from reasonweave.orchestrator._scipy import one_thread
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Aggregator, Condition, StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, shown
 from reasonweave.strategies.aggregators.ballots import ballots
 from reasonweave.strategies.aggregators.vote import posterior
@@ -172,6 +173,8 @@ class AdaptiveConsistency:
     __repr__ = shown
 
     def __post_init__(self) -> None:
+        if self.verifier is not None:
+            absolute(self.verifier, type(self).__name__)
         if self.n < 1 or self.ahead < 1 or self.max_steps < 1:
             raise BadInput(
                 f"AdaptiveConsistency(n={self.n}, ahead={self.ahead}, max_steps={self.max_steps}): all are 1 or more"

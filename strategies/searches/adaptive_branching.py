@@ -12,6 +12,7 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray
 from reasonweave.strategies.searches.live import begin, score, unjudged, value
 from reasonweave.strategies.searches.refiners import Refiner
@@ -74,6 +75,7 @@ class AdaptiveBranching:
     batch: int = 4
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         if self.n < 1 or self.batch < 1 or not self.actions:
             raise BadInput(
                 f"AdaptiveBranching(n={self.n}, batch={self.batch}, {len(self.actions)} actions): 1 or more of each"

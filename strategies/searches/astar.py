@@ -11,6 +11,7 @@ from itertools import chain
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.searches.live import begin, complete, judge, ranked, score, sprout, unjudged, value
 
@@ -40,6 +41,7 @@ class AStar:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         sizes = (self.width, self.expansions, self.answers, self.batch, self.max_steps)
         if min(sizes) < 1 or (self.frontier is not None and self.frontier < 1):
             raise BadInput(f"{self}: width, expansions, answers, batch, frontier and max_steps are 1 or more")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates, shown
 from reasonweave.strategies.aggregators.ballots import undecided
 from reasonweave.strategies.aggregators.vote import best
@@ -48,6 +49,7 @@ class Attempts:
     __repr__ = shown
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         if self.most < 0 or self.max_steps < 1:
             raise BadInput(
                 f"Attempts(most={self.most}, max_steps={self.max_steps}): most is 0 or more, max_steps 1 or more"

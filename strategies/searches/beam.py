@@ -12,6 +12,7 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute, range_of
 from reasonweave.orchestrator.signals import uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, FloatArray, Score, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
@@ -36,6 +37,7 @@ class Beam:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         _check(self, n=self.n, width=self.width, max_steps=self.max_steps)
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
@@ -70,6 +72,7 @@ class DVTS:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         _check(self, n=self.n, width=self.width, max_steps=self.max_steps)
         if self.n % self.width:
             able = ", ".join(str(w) for w in range(1, self.n + 1) if self.n % w == 0)
@@ -115,6 +118,7 @@ class StochasticBeam:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         _check(self, beams=self.beams, samples=self.samples, max_steps=self.max_steps)
         if not (0 <= self.trust <= 1 and self.temperature >= 0 and 0 <= self.decay <= 1 and self._highest > 0):
             raise BadInput(f"{self}: trust and decay are in 0..1, temperature is 0 or more, scale above 0")
@@ -143,7 +147,8 @@ class StochasticBeam:
 
     @property
     def _highest(self) -> float:
-        return float(getattr(self.verifier, "highest", 1.0)) if self.scale is None else self.scale
+        highest = range_of(self.verifier)[1]
+        return self.scale if self.scale is not None else highest if math.isfinite(highest) else 1.0
 
     def _merit(self, parent: Candidate, child: Candidate) -> float:
         """log of c^r p^(1−r) for the steps that are new."""

@@ -11,7 +11,7 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, scored
+from reasonweave.orchestrator.scoring import is_relative, range_of, scored
 from reasonweave.orchestrator.signals import entropy, uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, Score, Step, shown, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
@@ -32,6 +32,14 @@ class Foresight:
     def relative(self) -> bool:
         return is_relative(self.verifier)
 
+    @property
+    def lowest(self) -> float:
+        return range_of(self.verifier)[0]
+
+    @property
+    def highest(self) -> float:
+        return range_of(self.verifier)[1]
+
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         seen = begin(Candidates(tuple(candidates)), len(candidates))
         for k in range(self.steps):
@@ -50,6 +58,14 @@ class Newest:
     @property
     def relative(self) -> bool:
         return is_relative(self.verifier)
+
+    @property
+    def lowest(self) -> float:
+        return range_of(self.verifier)[0]
+
+    @property
+    def highest(self) -> float:
+        return range_of(self.verifier)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         return [replace(s, value=of_last_step(s)) for s in await scored(self.verifier, candidates, run)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.searches.live import begin, complete, extend_live, moved, score, unjudged, value
 
@@ -36,6 +37,7 @@ class MCTS:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         if min(self.n, self.width, self.batch, self.max_steps) < 1 or self.exploration < 0:
             raise BadInput(f"{self}: n, width, batch and max_steps are 1 or more, exploration is 0 or more")
 

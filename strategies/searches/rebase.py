@@ -10,6 +10,7 @@ from itertools import chain
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidates
 from reasonweave.strategies.searches.live import begin, judge, sprout, unjudged, value
 
@@ -30,6 +31,7 @@ class REBASE:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         if self.n < 1 or self.max_steps < 1 or not self.temperature > 0:
             raise BadInput(f"{self}: n and max_steps are 1 or more, temperature is above 0")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates, Score
 from reasonweave.strategies.policies.reading import Reader
 from reasonweave.strategies.searches.live import begin, extend_live, ranked, score, unjudged
@@ -32,6 +33,7 @@ class TreeBoN:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
         if min(self.n, self.children, self.layers, self.max_steps) < 1:
             raise BadInput(f"{self}: n, children, layers and max_steps are 1 or more")
 

@@ -12,6 +12,7 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.searches.beam import without_replacement
 from reasonweave.strategies.searches.live import begin, judge, ranked, sprout, unjudged, value
@@ -35,6 +36,7 @@ class TreeOfThought:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
+        absolute(self.judge, type(self).__name__)
         if min(self.samples, self.breadth, self.max_steps) < 1:
             raise BadInput(f"{self}: samples, breadth and max_steps are 1 or more")
 
@@ -78,6 +80,7 @@ class DepthFirst:
     expansions: int = 100
 
     def __post_init__(self) -> None:
+        absolute(self.judge, type(self).__name__)
         if min(self.samples, self.answers, self.expansions) < 1:
             raise BadInput(f"{self}: samples, answers and expansions are 1 or more")
 

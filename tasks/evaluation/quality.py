@@ -122,10 +122,16 @@ class Quality:
             found.setdefault(each.problem, []).append(each)
         return [found[problem] for problem in sorted(found)]
 
-    @property
+    @cached_property
     def fewest(self) -> int:
-        """Candidates of the problem that has the fewest."""
-        return min(map(len, self.by_problem), default=0)
+        """As many candidates as nine problems in ten have: best-of-n is measured up to here, on those that have so many."""
+        counts = sorted(map(len, self.by_problem))
+        return counts[len(counts) // 10] if counts else 0
+
+    @property
+    def short(self) -> int:
+        """Problems with fewer candidates than that."""
+        return sum(len(group) < self.fewest for group in self.by_problem)
 
     def _auc(self, scores: Sequence[float], labels: Sequence[bool], groups: Sequence[int]) -> Measured:
         values, right = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
@@ -184,9 +190,9 @@ class Quality:
     def bins(self, most: int = 10) -> list[tuple[float, float, int]]:
         """The calibration curve: mean score, share right, and size of bins of equal mass, equal scores staying together."""
         values, right, _ = self._arrays()
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1))) if len(values) else np.empty(0)
+        edges = np.quantile(values, np.linspace(0, 1, most + 1)) if len(values) else np.zeros(most + 1)
         at = np.searchsorted(edges[1:-1], values)
-        cells = [(values[at == k], right[at == k]) for k in range(max(1, len(edges) - 1))]
+        cells = [(values[at == k], right[at == k]) for k in range(most)]
         return [(float(v.mean()), float(r.mean()), len(v)) for v, r in cells if len(v)]
 
     def _arrays(self) -> tuple[FloatArray, BoolArray, list[int]]:
@@ -196,14 +202,19 @@ class Quality:
 
     @cached_property
     def thresholds(self) -> list[Threshold]:
-        """Quantiles of the scores as thresholds, and the one with the greatest completeness + soundness, in ascending order."""
-        values, right, _ = self._arrays()
+        """Quantiles of the scores as thresholds, and the one with the greatest completeness + soundness, in ascending order. What
+        could not be judged is not accepted."""
+        values = np.array([-np.inf if math.isnan(g.value) else g.value for g in self.graded], dtype=np.float64)
+        right = np.array([g.right for g in self.graded], dtype=bool)
         finite = values[np.isfinite(values)]
         if not len(finite):
             return []
-        levels = np.unique(values)
         chosen = set(np.quantile(finite, np.linspace(0, 1, THRESHOLDS + 2)[1:-1], method="higher").tolist())
-        chosen.add(max(levels.tolist(), key=lambda level: self._gain(values, right, level)))
+        order = np.argsort(-values, kind="stable")
+        gains = np.cumsum(np.where(right[order], 1 / max(1, right.sum()), -1 / max(1, (~right).sum())))
+        last = np.append(np.diff(values[order]) != 0, True)  # of equal scores all are accepted, or none
+        best = int(np.argmax(np.where(last & np.isfinite(values[order]), gains, -np.inf)))
+        chosen.add(float(values[order][best]))
         success = [sum(g.right for g in group) / len(group) for group in self.by_problem]
         return [self._threshold(values, right, level, success) for level in sorted(chosen)]
 
@@ -211,11 +222,6 @@ class Quality:
     def best_threshold(self) -> Threshold | None:
         """The threshold with the greatest completeness + soundness (Youden's)."""
         return max(self.thresholds, key=lambda t: t.completeness + t.soundness, default=None)
-
-    @staticmethod
-    def _gain(values: FloatArray, right: BoolArray, level: float) -> float:
-        passed = values >= level
-        return float(np.sum(passed & right) / max(1, right.sum()) - np.sum(passed & ~right) / max(1, (~right).sum()))
 
     @staticmethod
     def _threshold(values: FloatArray, right: BoolArray, level: float, success: Sequence[float]) -> Threshold:
@@ -237,10 +243,17 @@ class Quality:
     def _chosen(self) -> FloatArray:
         """Shape (problems, fewest): the chance that best-of-n is right, n from 1 on."""
         rows = []
-        for group in self.by_problem:
-            values = [g.value if g.answered else -math.inf for g in group]
-            rows.append([best_of(values, [g.right for g in group], n) for n in range(1, self.fewest + 1)])
+        for group in self._long:
+            levels = sorted(
+                {g.value for g in group if not math.isnan(g.value)}
+            )  # the unanswered below the unjudged below these
+            ranks = [0 if not g.answered else 1 if math.isnan(g.value) else 2 + levels.index(g.value) for g in group]
+            rows.append([best_of(ranks, [g.right for g in group], n) for n in range(1, self.fewest + 1)])
         return np.array(rows, dtype=np.float64)
+
+    @property
+    def _long(self) -> list[list[Graded]]:
+        return [group for group in self.by_problem if len(group) >= self.fewest]
 
     def best_of_n(self, n: int) -> Measured:
         """The accuracy of choosing the highest score among n samples: the mean over all choices of n from those there are."""
@@ -253,7 +266,7 @@ class Quality:
         return bootstrap_mean(self._chosen[:, n - 1] - self._chosen[:, 0], draws=DRAWS)
 
     def pass_at(self, n: int) -> float:
-        return float(np.mean([any_of([g.right for g in group], n) for group in self.by_problem]))
+        return float(np.mean([any_of([g.right for g in group], n) for group in self._long]))
 
     @cached_property
     def peak(self) -> Measured:
