@@ -234,7 +234,8 @@ def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence
     for judged in together or ():
         _require(not math.isnan(judged.value), f"{name}: a score is nan ({judged.error})")
     _require(score([])[0] == [], f"{name}: gave something for no candidates")
-    _require(score(chosen)[0] == together, f"{name}: gave other scores the second time")
+    second, again = score(chosen)
+    _require(second == together, f"{name}: gave other scores the second time")
     turned = score(chosen[::-1])[0] or []
     _require(turned[::-1] == together, f"{name}: scores depend on the order of the candidates")
     if not is_relative(verifier):
@@ -245,10 +246,9 @@ def check_verifier(verifier: Verifier, problem: Problem, *, candidates: Sequence
         )
     for tokens in (0, 1, free.spent.tokens // 2, free.spent.tokens):
         said, ledger = score(chosen, tokens)
-        if tokens < free.spent.tokens and said is not None and said == together:
-            raise ContractBroken(
-                f"{name}: said the same with {tokens} tokens as with the {free.spent.tokens} that it takes"
-            )
+        takes = again.spent.tokens  # none, where it remembers
+        unpaid = tokens < takes and said == together
+        _require(not unpaid, f"{name}: said the same with {tokens} tokens as with the {takes} that it takes")
         _require(ledger.spent.tokens <= tokens, f"{name}: spent {ledger.spent.tokens} of a budget of {tokens} tokens")
         _require(ledger.held == Usage() and not ledger.busy, f"{name}: tokens are still held with a budget of {tokens}")
     ledger, ended = wait(_cancelled(verifier, chosen))

@@ -212,7 +212,7 @@ class Quality:
         chosen = set(np.quantile(finite, np.linspace(0, 1, THRESHOLDS + 2)[1:-1], method="higher").tolist())
         order = np.argsort(-values, kind="stable")
         gains = np.cumsum(np.where(right[order], 1 / max(1, right.sum()), -1 / max(1, (~right).sum())))
-        last = np.append(np.diff(values[order]) != 0, True)  # of equal scores all are accepted, or none
+        last = np.append(values[order][1:] != values[order][:-1], True)  # of equal scores all are accepted, or none
         best = int(np.argmax(np.where(last & np.isfinite(values[order]), gains, -np.inf)))
         chosen.add(float(values[order][best]))
         success = [sum(g.right for g in group) / len(group) for group in self.by_problem]

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from reasonweave.orchestrator import (
@@ -31,13 +32,34 @@ from reasonweave.orchestrator import (
     asolve,
     chain,
     scoring,
+    solve,
 )
 from reasonweave.orchestrator.scoring import is_relative, name_of, scored
 from reasonweave.orchestrator.testing import ScriptedModel
 from reasonweave.orchestrator.trace import Judged
-from reasonweave.strategies import BestOfN, Newest, best, weighted, whole
-from reasonweave.strategies.policies.acceptors import AtLeast
+from reasonweave.strategies import (
+    DVTS,
+    MCTS,
+    REBASE,
+    AdaptiveBranching,
+    AdaptiveConsistency,
+    AStar,
+    Attempts,
+    Beam,
+    BestOfN,
+    DepthFirst,
+    Newest,
+    StochasticBeam,
+    TreeBoN,
+    TreeOfThought,
+    best,
+    weighted,
+    whole,
+)
+from reasonweave.strategies.policies.acceptors import AtLeast, Weighted
+from reasonweave.strategies.routers.cascade import Verified
 from reasonweave.strategies.searches.live import score
+from reasonweave.verifiers import Cached, Rule, UtilityDigit
 
 PROBLEM = Problem("q")
 CANDIDATES = [Candidate(PROBLEM, (Step(text, "m", 1),)) for text in ("a", "b", "\\boxed{3}")]
@@ -303,3 +325,85 @@ def test_nothing_is_held_after_a_verifier_is_given_up(monkeypatch: pytest.Monkey
         asyncio.run(scored(Doing(asks), CANDIDATES, Run(ledger=ledger)))
     assert ledger.held == Usage()
     assert not ledger.busy
+
+
+def test_one_that_asks_another_is_as_patient_as_that_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PATIENCE", 0.1)
+    monkeypatch.setattr(scoring, "TICK", 0.02)
+
+    @dataclass(frozen=True)
+    class Slow:
+        patience: float
+
+        async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+            await asyncio.sleep(0.4)
+            return FINE
+
+    inner = Slow(math.inf)
+
+    async def asks(candidates: Sequence[Candidate], run: Run) -> Any:
+        return await scored(inner, candidates, run)
+
+    assert ask(Doing(asks))[0] == FINE
+    inner = Slow(0.05)
+    scores, events = ask(Doing(asks))
+    assert [e.broken and e.broken[:25] for e in events] == ["verifier Slow did nothing", None]
+    assert all("verifier Slow did nothing for 0.05 seconds" in (s.error or "") for s in scores)
+
+
+def test_sys_exit_in_a_verifier_ends_it_alone() -> None:
+    async def leaves(candidates: Sequence[Candidate], run: Run) -> Any:
+        raise SystemExit(3)
+
+    model = ScriptedModel(["so \\boxed{2}"])
+    result = solve("What is 1 + 1?", chain(BestOfN(whole(model), n=2, verifier=Doing(leaves)), best), seed=1)
+    assert result.answer == "2"
+    assert result.errors == ("verifier mine raised RuntimeError: it called sys.exit(3)",)
+
+
+def test_one_that_cancels_itself_is_broken_and_the_run_is_not_cancelled() -> None:
+    async def cancels(candidates: Sequence[Candidate], run: Run) -> Any:
+        raise asyncio.CancelledError
+
+    scores, (event,) = ask(Doing(cancels))
+    assert event.broken == "verifier mine was cancelled by itself"
+    assert all(math.isnan(s.value) for s in scores)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    scores, (event,) = ask(gives([Score(np.float32(0.5)), Score(np.float64(0.25)), Score(1)]))  # type: ignore[arg-type]
+    assert event.broken is None
+    assert [(type(s.value), s.value) for s in scores] == [(float, 0.5), (np.float64, 0.25), (float, 1.0)]
+
+
+POLICY = whole(ScriptedModel())
+SPREAD: list[Callable[[Any], object]] = [
+    lambda v: AtLeast(v, 0.5),
+    lambda v: Weighted(v, float),
+    lambda v: Attempts(POLICY, v, 0.5),
+    lambda v: AStar(POLICY, v),
+    lambda v: Beam(POLICY, v),
+    lambda v: DVTS(POLICY, v),
+    lambda v: StochasticBeam(POLICY, v),
+    lambda v: REBASE(POLICY, v),
+    lambda v: TreeBoN(POLICY, v),
+    lambda v: MCTS(POLICY, v),
+    lambda v: AdaptiveBranching((POLICY,), v),  # type: ignore[arg-type]
+    lambda v: TreeOfThought(POLICY, v),
+    lambda v: DepthFirst(POLICY, v),
+    lambda v: AdaptiveConsistency(POLICY, verifier=v),
+    lambda v: Verified(v),
+]
+
+
+@pytest.mark.parametrize("make", SPREAD)
+def test_where_candidates_are_judged_apart_one_that_compares_them_is_refused(make: Callable[[Any], object]) -> None:
+    with pytest.raises(BadInput, match="Ranks compares the candidates of a call with one another"):
+        make(Ranks())
+    assert make(gives(FINE)) is not None
+
+
+def test_a_stochastic_beam_takes_a_verifier_without_an_upper_end_as_one_of_probabilities() -> None:
+    assert StochasticBeam(POLICY, Cached(gives(FINE)))._highest == 1.0
+    assert StochasticBeam(POLICY, Rule(len))._highest == 1.0  # type: ignore[arg-type]
+    assert StochasticBeam(POLICY, Newest(UtilityDigit(ScriptedModel(["7"]))))._highest == 9.0

@@ -16,9 +16,12 @@ from hypothesis import strategies as st
 
 from reasonweave.orchestrator.calibration import Isotonic, from_json
 from reasonweave.orchestrator.imperfect import outcomes
+from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
 from reasonweave.orchestrator.types import Usage
 from reasonweave.tasks.evaluation.quality import Graded, Quality, any_of, best_of
 from reasonweave.tasks.lab.task import LabTask
+from reasonweave.tasks.opening import in_range
+from reasonweave.verifiers import ProcessReward, Scaled, SelfCheck, UtilityDigit
 
 COMMAND = [sys.executable, "-m", "reasonweave.tasks.cli"]
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin" / "reasonweave_example_plugin" / "verifier.py"
@@ -121,6 +124,45 @@ def test_calibration_is_for_probabilities_only() -> None:
     assert fair.bins() == [(0.5, 0.5, 40)]
 
 
+def test_the_curve_and_the_calibration_error_are_of_the_same_bins() -> None:
+    rng = random.Random(2)
+    for zeros in (0.0, 0.3, 0.9):
+        cells = [(0.0 if rng.random() < zeros else rng.random(), rng.random() < 0.5) for _ in range(300)]
+        found = quality([cells])
+        bins = found.bins()
+        gap = sum(n * abs(mean - share) for mean, share, n in bins) / 300
+        assert gap == pytest.approx(found.calibration.value)
+        assert zeros < 0.5 or len(bins) > 1
+
+
+def test_what_could_not_be_judged_is_not_accepted() -> None:
+    graded = [Graded(0, 0.9, True), *(Graded(0, math.nan, True, error="no") for _ in range(3)), Graded(0, 0.1, False)]
+    best = Quality("mine", tuple(graded), {}, 1.0).best_threshold
+    assert best is not None
+    assert (best.completeness, best.soundness, best.accepted) == (0.25, 1.0, 0.2)
+
+
+def test_the_best_threshold_is_the_one_of_all_scores() -> None:
+    rng = random.Random(3)
+    for _ in range(50):
+        row = [(rng.randrange(30) / 30, rng.random() < 0.4) for _ in range(40)]
+        best = quality([row]).best_threshold
+        rights, wrongs = sum(r for _, r in row), sum(not r for _, r in row)
+        gains = [
+            sum(r for v, r in row if v >= t) / rights + sum(not r for v, r in row if v < t) / wrongs
+            for t in {v for v, _ in row}
+        ]
+        assert best is not None
+        assert best.completeness + best.soundness == pytest.approx(max(gains))
+
+
+def test_a_problem_with_few_candidates_does_not_decide_for_all() -> None:
+    rows = [[(0.9, True), (0.1, False)] * 4 for _ in range(19)]
+    found = quality([*rows, [(0.5, True)]])
+    assert (found.fewest, found.short, found.sizes) == (8, 1, [1, 2, 4, 8])
+    assert found.best_of_n(8).value == 1
+
+
 def test_step_auc_by_hand() -> None:
     graded = [
         Graded(0, 0.5, True, steps=(0.9, 0.3), labels=(True, False)),
@@ -172,6 +214,15 @@ def test_the_command_measures_prints_draws_and_saves(tmp_path: Path) -> None:
     assert set(data["best_of_n"]) == {"1", "2", "4", "8"}
 
 
+def test_too_few_candidates_for_a_calibrator_lose_no_figure(tmp_path: Path) -> None:
+    ended = reasonweave(
+        "verify-quality", "agreement", "--limit", "1", "-S", "n=4", "--save", "a/fit.json", cwd=tmp_path
+    )
+    assert "outcome AUC" in ended.stdout
+    assert ended.returncode == 2
+    assert "Isotonic.fit" in ended.stderr
+
+
 def test_recorded_samples_are_judged_for_no_tokens_of_their_model(tmp_path: Path) -> None:
     made = reasonweave(
         "eval", "self-consistency", "--limit", "10", "-S", "n=4", "--no-plot", "--log-dir", "runs", cwd=tmp_path
@@ -185,6 +236,22 @@ def test_recorded_samples_are_judged_for_no_tokens_of_their_model(tmp_path: Path
     assert (data["problems"], data["candidates"], data["cost_per_candidate"]["tokens"]) == (10, 40, {})
     ended = reasonweave("verify-quality", "prm", "--records", str(run), "--json", "--no-plot", cwd=tmp_path)
     assert json.loads(ended.stdout)["step_auc"]["value"] > 0.8
+    ended = reasonweave("verify-quality", "confidence", "--records", str(run), "--no-plot", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "its steps have no log-probabilities" in " ".join(
+        ended.stderr.split()
+    )  # records do not say which step has which
+
+
+def test_a_role_gets_scores_in_the_range_that_it_reads() -> None:
+    digit = UtilityDigit(ScriptedModel(["7"]))
+    assert repr(in_range("prm", digit)) == "Scaled(verifier=" + repr(digit) + ", highest=1.0)"
+    assert in_range("judge", digit) is digit
+    assert isinstance(check := in_range("judge", SelfCheck(ScriptedModel(["True"]))), Scaled)
+    assert check.highest == 9.0
+    prm = ProcessReward(ScriptedReward())
+    assert in_range("prm", prm) is prm
+    assert in_range("judge", prm) is prm
 
 
 MISTAKES = """

@@ -16,7 +16,6 @@ from reasonweave.orchestrator import (
     Budget,
     Candidate,
     Ledger,
-    OverBudget,
     Problem,
     Run,
     Score,
@@ -24,6 +23,7 @@ from reasonweave.orchestrator import (
     Verifier,
 )
 from reasonweave.orchestrator.calibration import Isotonic, Platt
+from reasonweave.orchestrator.scoring import range_of
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward, check_verifier
 from reasonweave.verifiers import (
     Between,
@@ -35,6 +35,8 @@ from reasonweave.verifiers import (
     Powers,
     ProcessReward,
     Rule,
+    Scaled,
+    SelfCheck,
     UtilityDigit,
     Weights,
     calibrated,
@@ -114,18 +116,6 @@ def test_steps_are_combined_where_all_have_them() -> None:
     assert score.steps == ()
 
 
-def test_who_judges_nothing_is_left_out_and_who_lacks_one_makes_it_nan() -> None:
-    silent = Says({})
-    assert values(weighted_sum((FIRST, 1), (silent, 5))) == [0.9, 0.4, 0.1]
-    assert values(multiplied(silent, FIRST)) == [0.9, 0.4, 0.1]
-    lacking = Says({"a": 1.0, "c": 1.0})
-    one = asyncio.run(weakest(FIRST, lacking).score(ABC, Run()))
-    assert [s.value for s in one if not math.isnan(s.value)] == [0.9, 0.1]
-    assert one[1].error == "unheard of"
-    none = asyncio.run(Combined((FIRST, silent), Logistic((1.0, 1.0), 0.0)).score(ABC, Run()))
-    assert all(math.isnan(s.value) and s.error == "unheard of" for s in none)
-
-
 @dataclass(frozen=True)
 class Broken:
     name: ClassVar[str] = "broken"
@@ -134,8 +124,23 @@ class Broken:
         raise RuntimeError("no")
 
 
-def test_a_part_that_breaks_takes_nothing_with_it() -> None:
-    assert values(weighted_sum((FIRST, 1), (Broken(), 1))) == [0.9, 0.4, 0.1]
+def test_a_part_that_breaks_is_left_out_and_one_that_cannot_judge_makes_it_nan() -> None:
+    assert values(weighted_sum((FIRST, 1), (Broken(), 5))) == [0.9, 0.4, 0.1]
+    assert values(multiplied(Broken(), FIRST)) == [0.9, 0.4, 0.1]
+    none = asyncio.run(Combined((FIRST, Broken()), Logistic((1.0, 1.0), 0.0)).score(ABC, Run()))
+    assert all(math.isnan(s.value) and s.error == "verifier broken raised RuntimeError: no" for s in none)
+    lacking = Says({"a": 1.0, "c": 1.0})
+    one = asyncio.run(weakest(FIRST, lacking).score(ABC, Run()))
+    assert [s.value for s in one if not math.isnan(s.value)] == [0.9, 0.1]
+    assert one[1].error == "unheard of"
+    (alone,) = asyncio.run(weakest(FIRST, lacking).score(ABC[1:2], Run()))  # the same alone as in company
+    assert alone == one[1]
+
+
+def test_what_cannot_be_combined_says_so() -> None:
+    (score,) = asyncio.run(Combined((Says({"a": -1.0}),), Powers((1.0,))).score(ABC[:1], Run()))
+    assert score.error == "[-1.0] cannot be combined by Powers(of=(1.0,))"
+    assert math.isnan(Logistic((1.0,), 0.0)([math.nan]))
 
 
 @pytest.mark.parametrize(
@@ -159,10 +164,33 @@ def test_mistakes(make: Callable[[], Any], told: str) -> None:
         make()
 
 
-def test_the_budget_goes_on_up_through_a_combination() -> None:
+def test_a_part_that_cannot_be_afforded_is_left_out_and_the_run_is_cut_short() -> None:
+    run = Run(ledger=Ledger(Budget(tokens=1)))
     both = weighted_sum((FIRST, 1), (ProcessReward(ScriptedReward()), 1))
-    with pytest.raises(OverBudget):
-        asyncio.run(both.score(ABC, Run(ledger=Ledger(Budget(tokens=1)))))
+    assert values(both, run=run) == [0.9, 0.4, 0.1]
+    assert "tokens" in (run.cut_short or "")
+    none = asyncio.run(weakest(ProcessReward(ScriptedReward())).score(ABC, Run(ledger=Ledger(Budget(tokens=1)))))
+    assert all(math.isnan(s.value) and "budget" in (s.error or "") for s in none)
+
+
+def test_the_ranges_of_combinations() -> None:
+    digit, check = UtilityDigit(ScriptedModel(["7"])), SelfCheck(ScriptedModel(["True"]))
+    assert range_of(weighted_sum((digit, 1), (digit, 2))) == (0.0, 9.0)
+    assert range_of(weighted_sum((digit, 1), (check, 1))) == (0.0, 5.0)
+    assert range_of(weakest(digit, check)) == (0.0, 1.0)
+    assert range_of(Cascaded(check, digit)) == (0.0, 9.0)
+    assert range_of(Combined((FIRST,), Logistic((1.0,), 0.0))) == (0.0, 1.0)
+    assert range_of(weakest(FIRST)) == range_of(Combined((check,), max)) == (-math.inf, math.inf)
+    assert range_of(Scaled(digit)) == (0.0, 1.0)
+
+
+def test_scaled_scores() -> None:
+    (score,) = asyncio.run(Scaled(UtilityDigit(ScriptedModel(["6"]))).score(ABC[:1], Run()))
+    assert score.value == pytest.approx(6 / 9)
+    (score,) = asyncio.run(Scaled(SelfCheck(ScriptedModel(["True"])), 9.0).score(ABC[:1], Run()))
+    assert score.value == 9
+    with pytest.raises(BadInput, match="a lowest and a highest score"):
+        Scaled(FIRST)
 
 
 # Learned from labelled candidates.
@@ -209,6 +237,13 @@ def test_the_expensive_one_is_asked_where_the_cheap_one_is_unsure() -> None:
     cheap, dear = Says({"a": 0.9, "b": 0.5}), Says({"b": 0.3, "c": 0.7})
     assert values(Cascaded(cheap, dear, Between(0.2, 0.8))) == [0.9, 0.3, 0.7]
     assert dear.asked == ["b", "c"]
+
+
+def test_an_expensive_one_that_cannot_be_afforded_leaves_the_cheap_ones_word() -> None:
+    run = Run(ledger=Ledger(Budget(tokens=1)))
+    cheap = Says({"a": 0.9, "b": 0.5, "c": 0.4})
+    assert values(Cascaded(cheap, ProcessReward(ScriptedReward())), run=run) == [0.9, 0.5, 0.4]
+    assert run.cut_short
 
 
 def test_what_the_cheap_one_said_stands_where_the_expensive_one_cannot_judge() -> None:
@@ -270,7 +305,7 @@ def test_scores_become_probabilities() -> None:
     verifier = CalibratedScore(odd, Platt(1.0, 0.0))
     scores = asyncio.run(verifier.score([*ABC, candidate("z")], Run()))
     assert [s.value for s in scores[:3]] == pytest.approx([1 / (1 + math.exp(-x)) for x in (4, 0, -4)])
-    assert scores[0].steps == (4.0, 2.0)
+    assert scores[0].steps == ()
     assert math.isnan(scores[3].value)
     assert scores[3].error == "unheard of"
 
@@ -295,7 +330,9 @@ class Neighbours:
 
 def test_what_compares_candidates_makes_a_combination_that_does() -> None:
     assert weighted_sum((FIRST, 1), (Neighbours(), 1)).relative
-    assert Cascaded(FIRST, Neighbours()).relative
+    assert Cascaded(Neighbours(), FIRST).relative
+    with pytest.raises(BadInput, match="Neighbours compares the candidates of a call"):
+        Cascaded(FIRST, Neighbours())
     assert CalibratedScore(Neighbours(), Platt(1, 0)).relative
     assert not weakest(FIRST, SECOND).relative
 

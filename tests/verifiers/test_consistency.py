@@ -142,9 +142,9 @@ def trip(verifier: RoundTrip, candidates: Sequence[Candidate], seed: int = 1) ->
 def test_the_value_is_the_share_of_the_hidden_numbers_that_are_found() -> None:
     model = Backwards()
     assert trip(RoundTrip(model), [said(4512), said(15), said("4512.0"), said(4512)]) == [1, 0, 1, 1]
-    assert len(model.calls) == 1
-    assert len(model.calls[0]) == 2 * 3  # two distinct answers, three numbers
-    asked = [r.context.messages[0].content.split("\n")[0] for r in model.calls[0]]
+    requests = [request for call in model.calls for request in call]
+    assert len(requests) == 2 * 3  # two distinct answers, three numbers
+    asked = [r.context.messages[0].content.split("\n")[0] for r in requests]
     assert Counter(asked) == {
         PROBLEM.prompt.replace("12", "X"): 2,
         PROBLEM.prompt.replace("3 bags", "X bags"): 2,

@@ -195,3 +195,20 @@ def test_a_rubric_keeps_the_promises_of_verifiers(problem: Problem) -> None:
 def test_rubrics_that_cannot_be_are_refused(make) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(BadInput):
         make()
+
+
+# What a spent budget leaves.
+
+
+def test_what_was_readable_stands_where_the_budget_has_no_room_to_ask_again() -> None:
+    model = ScriptedModel(lambda r: "I would rather not." if "odd" in r.context.messages[1].content else grades(10, 5))
+    run = Run(ledger=Ledger(Budget(calls=3)))
+    scores = asyncio.run(Rubric(model, TWO).score([solution(text) for text in ("fine", "odd", "good")], run))
+    assert [s.value for s in scores if not math.isnan(s.value)] == [1.0, 1.0]
+    assert scores[1].error is not None
+    assert "calls" in (run.cut_short or "")
+
+
+def test_alternatives_are_read_though_the_greedy_token_is_blank() -> None:
+    top = (("\n", math.log(0.5)), ("A", math.log(0.3)), ("B", math.log(0.1)))
+    assert chances(Completion("\n", "length", tokens=(Token("\n", -0.5, top),)), "AB") == pytest.approx([0.75, 0.25])

@@ -355,3 +355,12 @@ def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:
 
 def test_the_repr_names_the_ranking_and_no_address() -> None:
     assert "rank=bradley_terry" in repr(Pairwise(ScriptedModel(), rank=bradley_terry))
+
+
+def test_how_far_they_have_come_stands_where_the_next_round_cannot_be_afforded() -> None:
+    run = Run(1, ledger=Ledger(Budget(calls=4)))  # two matches, each in both orders: the first round of four
+    scores = asyncio.run(Tournament(Judge(stronger), PROMPT).score(solutions(1, 2, 3, 4), run))
+    low, _, _, high = sorted(score.value for score in scores)
+    assert sorted(score.value for score in scores) == [low, low, high, high]
+    assert low < high < 1
+    assert "calls" in (run.cut_short or "")
