@@ -1,4 +1,4 @@
-"""Verifiers: a checker that costs nothing, a reward model where it is needed, and a combination learned from labelled solutions."""
+"""Verifiers: a checker that costs nothing, a reward model where it is needed, and one learned from labelled solutions."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,6 +33,7 @@ from reasonweave.orchestrator._sandbox_wire import (
     WORD,
     Line,
     Lost,
+    Unfit,
     Unusable,
     described,
     packed,
@@ -40,6 +42,11 @@ from reasonweave.orchestrator._sandbox_wire import (
 )
 
 TOO_LONG = "it took too long"
+ENDED = "the program has ended the process that starts it"
+DOOR = "door"
+"""Where a program's process connects to its judge, in the working folder."""
+TOLD = 500
+"""Characters of a line that tells why, at most 12 bytes each in JSON: the host reckons with 8192 bytes a test."""
 overdue = False
 """Whether the time of the test under way is over."""
 
@@ -86,6 +93,10 @@ class Remote:
             except StopIteration:
                 return
 
+    def __contains__(self, item: object) -> bool:
+        """The program is not told what plain value is looked for: its items are."""
+        return self._ask("contains", self, item) is True if isinstance(item, Remote) else any(x == item for x in self)
+
     def __next__(self) -> Any:
         return self._ask("next", self)
 
@@ -93,23 +104,38 @@ class Remote:
         return isinstance(other, Remote) and self._ask("isinstance", other, self) is True
 
 
-def _forward(method: str, operation: str, *, strict: bool = False, turned: bool = False) -> None:
+def _own(*values: object) -> None:
+    """Refuse an operation in which a program would be told a plain value, and could say what comes of comparing with it."""
+    if not all(isinstance(each, Remote) for each in values):
+        raise TypeError("the test computes with an object of the program's and plain data, or orders them")
+
+
+def _forward(method: str, operation: str, *, own: bool = False) -> None:
     def forwarded(self: Remote, *args: object) -> Any:
-        if strict and not all(isinstance(each, Remote) for each in args):
-            return NotImplemented
-        return self._ask(operation, *((*args, self) if turned else (self, *args)))
+        if own:
+            _own(*args)
+        return self._ask(operation, self, *args)
 
     setattr(Remote, method, forwarded)
 
 
-for _name in ("len", "str", "repr", "bool", "abs", "int", "float", "neg", "getitem", "setitem", "delitem", "contains"):
+for _name in ("len", "str", "repr", "bool", "abs", "int", "float", "neg", "getitem", "setitem", "delitem"):
     _forward(f"__{_name}__", _name)
-for _name in ("lt", "le", "gt", "ge"):  # an order, like equality, is between two of the program's own
-    _forward(f"__{_name}__", _name, strict=True)
+for _name in ("lt", "le", "gt", "ge"):
+    _forward(f"__{_name}__", _name, own=True)
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
-    _operation = f"{_name}_" if _name in ("and", "or") else _name
-    _forward(f"__{_name}__", _operation)
-    _forward(f"__r{_name}__", _operation, turned=True)
+    _forward(f"__{_name}__", f"{_name}_" if _name in ("and", "or") else _name, own=True)
+    setattr(Remote, f"__r{_name}__", lambda self, other: _own(other))
+
+
+class Made(type):
+    """The class of classes that stand for exceptions of the program's: tests can catch these, and not make them.
+
+    Or the name of a function, being such a class, could be called without the program.
+    """
+
+    def __call__(cls, *args: object, **names: object) -> Any:
+        raise TypeError(f"the test calls {cls.__name__}, an exception of the program's")
 
 
 class Client:
@@ -133,6 +159,8 @@ class Client:
                 return ["object", value._number]
             if getattr(builtins, getattr(value, "__name__", ""), None) is value:
                 return ["builtin", getattr(value, "__name__", "")]
+            if isinstance(value, BaseException):  # it depends on the program whether there is one
+                raise Unfit("the test gives the program an exception, which cannot be sent to it")
             if callable(value) and not isinstance(value, type):
                 self.functions.append(value)
                 return ["function", len(self.functions) - 1]
@@ -160,7 +188,10 @@ class Client:
                     renew(list(args), self.unpacked(after))
                     return self.unpacked(form)
                 case ["raised", [*kinds], str(text)]:
-                    raise raised([str(kind) for kind in kinds], text, self.exceptions)
+                    error = raised([str(kind) for kind in kinds], text, self.exceptions)
+                    if isinstance(error, StopIteration) and operation != "next":  # it would end a loop of the test's
+                        raise RuntimeError("the program raised StopIteration")
+                    raise error
                 case ["back", int(number), args_, names_] if 0 <= number < len(self.functions):
                     self.call(self.functions[number], self.unpacked(args_), self.unpacked(names_))
                 case _:
@@ -200,26 +231,66 @@ def renew(old: Any, new: Any) -> None:
         old.update(new) if isinstance(old, set) else old.extend(new)
 
 
-def namespace(client: Client, offered: dict[str, Any], tree: ast.Module) -> dict[str, Any]:
-    """What a test finds: the program's names, as remotes.
+ALIASES = {"np": "numpy", "numpy": "numpy", "pytest": "pytest", "pd": "pandas", "pandas": "pandas"}
+HELPERS = {
+    **dict.fromkeys(("Counter", "OrderedDict", "defaultdict", "deque", "namedtuple", "ChainMap"), "collections"),
+    **dict.fromkeys(("fabs", "fsum", "inf", "isclose", "isfinite", "isinf", "isnan", "nan", "pi"), "math"),
+    **dict.fromkeys(("datetime", "timedelta", "timezone"), "datetime"),
+    **dict.fromkeys(("allclose", "array_equal"), "numpy"),
+    **dict.fromkeys(("approx", "raises"), "pytest"),
+    "Decimal": "decimal",
+    "Fraction": "fractions",
+    "deepcopy": "copy",
+}
+"""Names that tests use to compare with what is expected, often without importing them as the program has, and their modules."""
 
-    The names of built-ins mean the program's only in a test that uses no other name of it, or `sorted` could be the program's
-    to say what is sorted. Modules of the standard library are the judge's own.
+
+def namespace(client: Client, offered: dict[str, Any], tree: ast.Module) -> dict[str, Any]:
+    """What a test finds: the program's names, as remotes and plain values.
+
+    Names of built-ins, `HELPERS`, `ALIASES` and modules of the standard library (`math.…`) are the judge's own, or `sorted`
+    could be the program's to say what is sorted. One of the first two, one only, means the program's in a test that uses
+    nothing else of it. Raises `TypeError` where there are more.
     """
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    mine = {name for name in used & offered.keys() if not hasattr(builtins, name)}
-    found: dict[str, Any] = {"__name__": "test"}
-    plain = {name for name in mine if offered[name][0][0] != "module"}
-    for name in used & offered.keys() if not plain else mine:
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & offered.keys()
+    own = {name: found for name in used if (found := judges(name, tree))}
+    theirs = used - own.keys()
+    if not theirs:
+        theirs = {name for name, (_, module) in own.items() if not module and offered[name][0][0] != "module"}
+        if len(theirs) > 1:
+            raise TypeError(f"of the program the test uses nothing but its own {', '.join(sorted(theirs))}")
+    names: dict[str, Any] = {"__name__": "test", **{name: found[0] for name, found in own.items()}}
+    for name in theirs:
         kind, number = offered[name]
         match kind:
             case ["module", str(module)] if module.partition(".")[0] in sys.stdlib_module_names:
-                found[name] = importlib.import_module(module)
-            case ["exception", [*kinds]]:
-                found[name] = exception(client, [str(each) for each in kinds])
+                names[name] = importlib.import_module(module)
+            case ["exception", [*kinds]] if type(exception(client, [str(each) for each in kinds])) is Made:
+                names[name] = client.exceptions[str(kinds[0])]
             case _:
-                found[name] = client.remote(number)
-    return found
+                names[name] = client.ask("value", client.remote(number))
+    client.touched = False
+    return names
+
+
+def judges(name: str, tree: ast.Module) -> tuple[Any, bool] | None:
+    """The judge's own meaning of a name in a test, and whether that is a module; None where it has none.
+
+    A module of the standard library counts where the test uses an attribute that it has, for ``bisect(…)`` may be a program's.
+    """
+    module = ALIASES.get(name, "")
+    if name in sys.stdlib_module_names:
+        attributes = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+        }
+        module = name if attributes and any(hasattr(importlib.import_module(name), each) for each in attributes) else ""
+    if module:
+        return importlib.import_module(module), True
+    if name in HELPERS:
+        return getattr(importlib.import_module(HELPERS[name]), name), False
+    return (getattr(builtins, name), False) if hasattr(builtins, name) else None
 
 
 def exception(client: Client, kinds: list[str]) -> type[BaseException]:
@@ -231,8 +302,9 @@ def exception(client: Client, kinds: list[str]) -> type[BaseException]:
             if isinstance(known, type) and issubclass(known, BaseException):
                 client.exceptions[name] = known
             elif bases:
-                client.exceptions[name] = type(name, (bases[0],), {})
-    return client.exceptions.get(kinds[0], Exception)
+                made: Any = Made(name, (bases[0],), {})
+                client.exceptions[name] = made
+    return client.exceptions.get(kinds[0] if kinds else "", Exception)
 
 
 def tried(test: str, line: Line) -> tuple[bool, str, bool, bool]:
@@ -252,7 +324,7 @@ def tried(test: str, line: Line) -> tuple[bool, str, bool, bool]:
             case _:
                 return False, NONSENSE, False, False
     except Unusable as error:
-        return False, str(error), client.touched, True
+        return False, str(error), client.touched, not (client.touched and isinstance(error, Unfit))
     except (Lost, Late) as error:
         return False, str(error), client.touched, False
     except BaseException as error:
@@ -267,27 +339,40 @@ def tried(test: str, line: Line) -> tuple[bool, str, bool, bool]:
 
 
 def spawner(control: socket.socket) -> None:
-    """Forks a process with the program for each socket that it is sent, and tells its number. Forked before any test was read."""
+    """Forks a process with the program each time that it is asked, and tells its number. Forked before any test was read.
+
+    The process connects to its judge. A socket made for it would have to be sent, and the kernel limits what all processes of
+    a user have sent and not yet received: another program could use that up.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
-    while True:
-        message, fds, _, _ = socket.recv_fds(control, 1, 1)
-        if not message:
-            os._exit(0)
+    while control.recv(1):
         child = os.fork()
         if child == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setpgid(0, 0)
             try:
-                Hosted(Line(socket.socket(fileno=fds[0]))).serve("candidate.py")
+                end = socket.socket(socket.AF_UNIX)
+                end.connect(DOOR)
+                Hosted(Line(end)).serve("candidate.py")
             finally:
                 os._exit(0)
-        os.close(fds[0])
         control.sendall(child.to_bytes(WORD, "big"))
+    os._exit(0)
+
+
+def admitted(door: socket.socket, child: int) -> socket.socket:
+    """The connection of this process. What else of the program's connects is turned away."""
+    while True:
+        end, _ = door.accept()
+        if struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == child:
+            end.settimeout(None)
+            return end
+        end.close()
 
 
 def late(number: int, frame: object) -> None:
@@ -321,8 +406,13 @@ def main() -> None:
         sys.exit("the judge could not be hidden")
     seconds = float(sys.argv[1])
     control, far = socket.socketpair()
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(DOOR)
+    door.listen()
+    door.settimeout(seconds)
     if os.fork() == 0:
         control.close()
+        door.close()
         spawner(far)
     far.close()
     tests = json.load(sys.stdin)
@@ -332,21 +422,18 @@ def main() -> None:
         os.dup2(null, fd)
     signal.signal(signal.SIGALRM, late)
     for test in tests:
-        mine, theirs = socket.socketpair()
         try:
-            socket.send_fds(control, [b"x"], [theirs.fileno()])
+            control.sendall(b"x")
+            child = int.from_bytes(control.recv(WORD), "big")
+            mine = admitted(door, child) if child else sys.exit(ENDED)
         except OSError:
-            sys.exit("the program has ended the process that starts it")
-        theirs.close()
-        child = int.from_bytes(control.recv(WORD), "big")
-        if not child:
-            sys.exit("the program has ended the process that starts it")
+            sys.exit(ENDED)
         passed, told, touched, unusable = judged(test, Line(mine), seconds)
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(OSError):
                 kill(child, signal.SIGKILL)
         mine.close()
-        os.write(out, json.dumps([passed, told[:1000], touched, unusable]).encode() + b"\n")
+        os.write(out, json.dumps([passed, told[:TOLD], touched, unusable]).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "getattr": getattr,
     "setattr": setattr,
     "isinstance": isinstance,
+    "value": lambda value: value,
     **{name: getattr(builtins, name) for name in ("iter", "next", "len", "str", "repr", "bool", "hash", "abs", "int", "float")},
     **{
         name: getattr(operator, name)

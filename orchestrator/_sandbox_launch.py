@@ -61,8 +61,8 @@ DENIED = (  # each (x86_64, aarch64)
     (246, 104), (320, 294), (175, 105), (313, 273), (176, 106), (167, 224), (168, 225), (169, 142), (163, 89),
     (164, 170), (227, 112), (159, 171), (305, 266), (103, 116), (179, 60), (303, 264), (304, 265), (300, 262),
     (172, None), (173, None), (154, None), (153, 58), (135, 92), (134, None),
-    # priorities
-    (141, 140), (251, 30),
+    # priorities; the machine's disks; what a user can have little of: watches of files, messages with open files in them
+    (141, 140), (251, 30), (162, 81), (306, 267), (253, None), (294, 26), (46, 211), (307, 269),
 )  # fmt: skip
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Which column of the tables, and the kernel's name of the architecture."""
@@ -71,6 +71,7 @@ FAMILIES = (AF_UNIX, AF_INET, AF_INET6)
 """Sockets a program may have, which reach nothing: there is no network. AF_VSOCK, for one, heeds no namespace."""
 SIGINT, SIGKILL, SIGPIPE, SIGXFSZ = 2, 9, 13, 25
 
+NOTHING = (ctypes.c_ulong(0),) * 3
 libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,7 +99,7 @@ def call(name: str, *args: object) -> int:
 
 
 def prctl(option: int, argument: int, step: str) -> None:
-    check(libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), step)
+    check(libc.prctl(option, ctypes.c_ulong(argument), *NOTHING), step)
 
 
 def forget_handler(number: int) -> None:
@@ -115,8 +116,7 @@ def take_namespaces() -> None:
     nobody for the program.
     """
     ready, go = os.pipe()
-    scribe = os.fork()
-    if scribe == 0:
+    if (scribe := os.fork()) == 0:
         os.close(go)
         os.read(ready, 1)
         os._exit(0 if write_maps(os.getppid()) else 1)
@@ -165,8 +165,7 @@ def launch(job: dict[str, Any]) -> None:
     if os.getppid() != job["parent"]:  # it died before the line above
         os._exit(1)
     leash, held = os.pipe()
-    keeper = os.fork()
-    if keeper == 0:
+    if (keeper := os.fork()) == 0:
         os.close(held)
         reporting(job, lambda: keep(job, leash))
         os._exit(0)
@@ -199,9 +198,8 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     check(result, f"could not mount {kind or source} at {target}")
 
 
-def read_only(path: str, *, whole: bool = True) -> None:
-    attributes = MS_RDONLY | MS_NOSUID | MS_NODEV  # which have the same values in both calls
-    asked = struct.pack("QQQQ", attributes, 0, 0, 0)
+def read_only(path: str, *, whole: bool = True, device: bool = False) -> None:
+    asked = struct.pack("QQQQ", MS_RDONLY | MS_NOSUID | (0 if device else MS_NODEV), 0, 0, 0)  # the same values here
     result = call("mount_setattr", AT_FDCWD, path.encode(), AT_RECURSIVE if whole else 0, asked, len(asked))
     check(result, f"could not make {path} read-only")
 
@@ -222,6 +220,7 @@ def make_root(job: dict[str, Any], owner: str) -> None:
         read_only(target)
     for name in ("null", "zero", "full", "random", "urandom"):
         bind(f"/old/dev/{name}", f"/dev/{name}")
+        read_only(f"/dev/{name}", device=True)
     os.mkdir("/empty")
     for path in job["hidden"]:
         if os.path.isdir(path):
@@ -283,10 +282,23 @@ def descendants() -> list[int]:
 def stat(pid: int) -> list[str]:
     """The fields of /proc/pid/stat after the name; none where the process is gone."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(") ")[2].split()
+        with open(f"/proc/{pid}/stat", "rb") as file:  # the name is any bytes, as the process says
+            return file.read().rpartition(b") ")[2].decode().split()
     except OSError:
         return []
+
+
+def look(pid: int) -> tuple[int, list[str]]:
+    """A process's fields, with its number; where its first thread has ended, which then shows no memory, those of another."""
+    fields = stat(pid)
+    if fields and fields[0] == "Z" and int(fields[17]) > 1:
+        try:
+            for tid in map(int, os.listdir(f"/proc/{pid}/task")):
+                if (other := stat(tid)) and other[0] != "Z":
+                    return tid, other
+        except OSError:
+            return pid, []
+    return pid, fields
 
 
 def proportional(pids: Iterable[int]) -> int:
@@ -294,8 +306,8 @@ def proportional(pids: Iterable[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/smaps_rollup") as file:
-                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
         except OSError:
             continue
     return total
@@ -303,9 +315,15 @@ def proportional(pids: Iterable[int]) -> int:
 
 def watch(job: dict[str, Any], start: Callable[[], int], pids: Callable[[], list[int]]) -> dict[str, Any]:
     """Start the program, watch it until it ends or breaks a limit, and say what happened."""
-    child = start()
-    began, ticks = time.monotonic(), os.sysconf("SC_CLK_TCK")
-    poll = select.poll()
+    child, began = start(), time.monotonic()
+    try:
+        return followed(job, child, began, pids)
+    except Exception as error:  # the program runs, and may have brought that about
+        return {"why": f"it could not be watched: {type(error).__name__}: {error}", "seconds": time.monotonic() - began}
+
+
+def followed(job: dict[str, Any], child: int, began: float, pids: Callable[[], list[int]]) -> dict[str, Any]:
+    ticks, poll = os.sysconf("SC_CLK_TCK"), select.poll()
     poll.register(job["life"], 0)  # hanging up is told always
     try:
         ended = os.pidfd_open(child)
@@ -314,19 +332,24 @@ def watch(job: dict[str, Any], start: Callable[[], int], pids: Callable[[], list
     if ended >= 0:
         poll.register(ended, select.POLLIN)
     why, status, peak, cpu, counted_at = "", None, 0, 0.0, 0.0
+    past, used = 0, dict[int, int]()  # processor time of the processes that are gone, and of those that are there
     while status is None and not why:
         events = dict(poll.poll(TICK * 1000))
-        now, seen = time.monotonic(), pids()
-        fields = [each for each in map(stat, seen) if each]
+        now, looked = time.monotonic(), [(pid, *look(pid)) for pid in pids()]
+        fields = [each for _, _, each in looked if each]
         tasks = sum(max(1, int(each[17])) for each in fields)
         memory = sum(int(each[21]) for each in fields) * resource.getpagesize()
         if memory > job["memory"]:  # shared pages are counted several times here, so look closer, which takes longer
-            memory = proportional(seen) if now > counted_at + 5 * TICK else 0
+            memory = proportional(shown for _, shown, _ in looked) if now > counted_at + 5 * TICK else 0
             counted_at = now if memory else counted_at
         while (reaped := reap()) and status is None:
             status = reaped[1] if reaped[0] == child else None
         gone = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = max(cpu, gone.ru_utime + gone.ru_stime + sum(sum(map(int, each[11:15])) for each in fields) / ticks)
+        waited = gone.ru_utime + gone.ru_stime + sum(sum(map(int, each[11:15])) for each in fields) / ticks
+        uses = {pid: int(each[11]) + int(each[12]) for pid, _, each in looked if each}
+        past += sum(each for pid, each in used.items() if uses.get(pid, 0) < each)
+        used = uses  # children that nobody waits for are in here alone
+        cpu = max(cpu, waited, (past + sum(used.values())) / ticks)
         peak = max(peak, memory)
         if job["life"] in events:
             why = "cancelled"
@@ -339,8 +362,7 @@ def watch(job: dict[str, Any], start: Callable[[], int], pids: Callable[[], list
         elif cpu > job["cpu"]:
             why = "cpu"
     seconds = time.monotonic() - began
-    space = os.statvfs(".")
-    full = space.f_bavail == 0 or space.f_favail == 0
+    full = 0 in ((space := os.statvfs(".")).f_bavail, space.f_favail)
     return {"why": why, "status": status, "seconds": seconds, "cpu": cpu, "memory": peak, "full": full}
 
 
@@ -393,8 +415,7 @@ def kill(how: Callable[[int, int], None], target: int) -> None:
 def begin(job: dict[str, Any], user: int | None) -> int:
     """Fork and start the program; returns once it runs, or raises `Refused`."""
     told, telling = os.pipe()
-    child = os.fork()
-    if child == 0:
+    if (child := os.fork()) == 0:
         try:
             become(job, user, telling)
         except BaseException as error:
@@ -434,7 +455,7 @@ def drop_privileges(job: dict[str, Any], user: int | None) -> None:
         prctl(SET_DEATH_SIGNAL, SIGKILL, "could not tie the program to its keeper")
     else:
         prctl(SET_DUMPABLE, 1, "could not open its own files in /proc")
-        put("/proc/self/oom_score_adj", b"1000")  # if the machine runs out of memory, this one first
+        put("/proc/self/oom_score_adj", b"1000")  # first to go when memory ends, if it does not put that back
         for capability in range(64):
             if libc.prctl(DROP_BOUND, capability, 0, 0, 0) < 0:
                 break
@@ -453,18 +474,11 @@ def bound(job: dict[str, Any]) -> None:
     limit(resource.RLIMIT_AS, job["memory"])
     limit(resource.RLIMIT_FSIZE, job["disk"])
     limit(resource.RLIMIT_NOFILE, job["open_files"])
-    limit(
-        resource.RLIMIT_CORE, 1
-    )  # less than any core; and where cores go to a program, 1 keeps them from it, 0 does not
+    limit(resource.RLIMIT_CORE, 1)  # less than any core; where cores go to a program, 1 keeps them from it, 0 does not
     limit(resource.RLIMIT_STACK, max(8 << 20, job["memory"] // 4), soft=8 << 20)
     if sys.platform == "linux":
-        for nothing in (
-            resource.RLIMIT_MSGQUEUE,
-            resource.RLIMIT_RTPRIO,
-            resource.RLIMIT_NICE,
-            resource.RLIMIT_MEMLOCK,
-        ):
-            limit(nothing, 0)
+        for nothing in ("MSGQUEUE", "RTPRIO", "NICE", "MEMLOCK"):
+            limit(getattr(resource, f"RLIMIT_{nothing}"), 0)
         if not job["plain"]:
             limit(resource.RLIMIT_NPROC, job["processes"] + SLACK)
 
@@ -526,8 +540,7 @@ def filter_code(families: Sequence[int]) -> bytes:
 def install_filter(families: Sequence[int]) -> None:
     code = ctypes.create_string_buffer(filter_code(families))
     program = struct.pack("HxxxxxxQ", (len(code) - 1) // 8, ctypes.addressof(code))
-    result = libc.prctl(SET_SECCOMP, ctypes.c_ulong(2), program, ctypes.c_ulong(0), ctypes.c_ulong(0))
-    check(result, "could not filter system calls")
+    check(libc.prctl(SET_SECCOMP, ctypes.c_ulong(2), program, *NOTHING[:2]), "could not filter system calls")
 
 
 # What is missing, one by one
@@ -553,8 +566,7 @@ def diagnose(job: dict[str, Any]) -> None:
 
 def alone(attempt: Callable[[], object]) -> str:
     told, telling = os.pipe()
-    child = os.fork()
-    if child == 0:
+    if (child := os.fork()) == 0:
         try:
             attempt()
         except Exception as error:

@@ -11,12 +11,14 @@ What it does not protect against is in docs/verifiers/code.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import math
 import os
 import re
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -43,7 +45,7 @@ class Verdict(StrEnum):
     OK = "ok"
     """With exit status 0."""
     FAILED = "failed"
-    """With another exit status."""
+    """With another exit status; or stopped, as it could not be watched."""
     CRASHED = "crashed"
     """By a signal."""
     TIMEOUT = "timeout"
@@ -65,9 +67,10 @@ class Limits:
     """What one run may use; `memory`, `output` and `disk` in bytes.
 
     `seconds` go by the clock, from the program's start; `cpu` seconds are processor time of all its processes together, None
-    being as many as `seconds`. `memory` is for all processes together, and the address space of each. `processes` counts
-    threads too. `output` is for standard output and standard error each. `disk` is the size of the scratch folder, which
-    lies in memory and is not counted there.
+    being as many as `seconds`. `memory` is the address space of each process, and what is seen of all of them together, a
+    hundred times a second; docs/verifiers/code.md says what is not seen. `processes` counts threads too. `output` is for
+    standard output and standard error each. `disk` is the size of the scratch folder, which lies in memory and is not
+    counted there.
     """
 
     seconds: float = 10.0
@@ -151,6 +154,10 @@ class Sandbox:
         if isinstance(self.readable, str):
             raise BadInput(f"Sandbox(readable={self.readable!r}): give a tuple of paths")
         for path in self.readable:
+            if live := _live(path):
+                raise BadInput(
+                    f"Sandbox(readable=({path!r},)): {live} is a socket or pipe, by which programs could reach out"
+                )
             plain = os.path.normpath(path)
             taken = any(plain == top or plain.startswith(f"{top}/") for top in ("/", "/proc", "/dev", SCRATCH))
             if taken or not os.path.isabs(path) or not os.path.exists(path):
@@ -229,6 +236,19 @@ class Sandbox:
             return _ran(supervised(job, stdin, limits.output, leash), limits)
 
 
+def _live(path: str) -> str | None:
+    """A socket or a named pipe in this place, or in the folder that it is, but not in folders of that."""
+    try:
+        with os.scandir(path) if os.path.isdir(path) else contextlib.nullcontext(()) as entries:
+            for each in (path, *(entry.path for entry in entries)):
+                mode = os.stat(each, follow_symlinks=each == path).st_mode
+                if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
+                    return each
+    except OSError:
+        return None
+    return None
+
+
 def _bytes(text: str | bytes) -> bytes:
     return text.encode(errors="replace") if isinstance(text, str) else text
 
@@ -262,7 +282,18 @@ def _ran(ended: Ended, limits: Limits) -> Ran:
     verdict, told = _verdict(ended, report, code, last, limits)
     used = (report.get("seconds", 0.0), report.get("cpu", 0.0), report.get("memory", 0))
     stopped = verdict in (Verdict.TIMEOUT, Verdict.PROCESSES, Verdict.OUTPUT) or report.get("why") == "memory"
-    return Ran(verdict, told, stdout, stderr, None if stopped else code, *used)
+    return Ran(verdict, printable(told), stdout, stderr, None if stopped else code, *used)
+
+
+def printable(text: str, most: int = 1000) -> str:
+    r"""A text as one line that can be shown: what is not printable is escaped, and what is longer is cut.
+
+    >>> printable("a\n\x1b[2J")
+    'a\\n\\x1b[2J'
+    """
+    whole = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text[: most + 1])
+    line = "".join(whole)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _verdict(ended: Ended, report: dict[str, Any], code: int | None, last: str, limits: Limits) -> tuple[Verdict, str]:
@@ -282,6 +313,8 @@ def _verdict(ended: Ended, report: dict[str, Any], code: int | None, last: str, 
             return Verdict.MEMORY, f"stopped: it used more than {megabytes}"
         case "processes":
             return Verdict.PROCESSES, f"stopped: it had more than {limits.processes} processes and threads"
+        case str(why) if why not in ("", "cancelled"):
+            return Verdict.FAILED, f"stopped: {why}"
     if code is None:
         return Verdict.NOT_RUN, f"{ended.trouble}{': ' + last if last else ''}"
     if code == 0:

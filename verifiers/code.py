@@ -20,7 +20,7 @@ from reasonweave.orchestrator.answers import after_thinking
 from reasonweave.orchestrator.errors import BadInput, OverBudget
 from reasonweave.orchestrator.models.base import Late, within
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.sandbox import Sandbox, Verdict
+from reasonweave.orchestrator.sandbox import Sandbox, Verdict, printable
 from reasonweave.orchestrator.types import Candidate, Problem, Score, Usage, shown
 
 _T = TypeVar("_T")
@@ -230,11 +230,16 @@ async def try_asserts(sandbox: Sandbox, program: str, tests: Sequence[str]) -> t
         stdin=json.dumps(list(tests)),
         limits=whole,
     )
-    ready, *lines = ran.stdout.splitlines() or [""]
+    ready, *lines = ran.stdout.split("\n")
     if ran.verdict is Verdict.NOT_RUN or ready != "ready":
         return ran.told
-    results = [json.loads(line) for line in lines[:count]]
-    tried = [Tried(test, *result) for test, result in zip(tests, results, strict=False)]
+    tried = list[Tried]()
+    for test, line in zip(tests, lines, strict=False):
+        try:
+            passed, told, touched, unusable = json.loads(line)
+        except ValueError:  # the judge was stopped while it wrote
+            break
+        tried.append(Tried(test, passed, printable(told), touched, unusable))
     return (*tried, *(Tried(test, False, ran.told) for test in tests[len(tried) :]))
 
 
