@@ -9,8 +9,8 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 demo: $(VENV)/.demo  ## four strategies on the embedded lab: a table, a picture, records
 	$(BIN)/reasonweave eval single single-large self-consistency best-of-n --task lab --limit 200 --seed 0 --log-dir demo
 
-test: $(VENV)/.dev  ## everything that needs no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## everything that needs no GPU, a file of tests on each core
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev  ## lint and types
 	$(BIN)/ruff check .

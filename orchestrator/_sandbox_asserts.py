@@ -1,4 +1,4 @@
-"""Runs tests written in Python against a program, in two processes, so that the program cannot say that it passed.
+"""Runs tests written in Python against a program, in two processes, so that it is not the program that compares.
 
 `verifiers/code.py` runs this file in the sandbox, never imports it. The *judge* executes the tests. The program lives in a
 process of its own, a fresh one for each test, which has never seen a test; in the judge each of its functions and classes is a
@@ -263,13 +263,15 @@ def namespace(client: Client, offered: dict[str, Any], tree: ast.Module) -> dict
     for name in theirs:
         kind, number = offered[name]
         match kind:
-            case ["module", str(module)] if module.partition(".")[0] in sys.stdlib_module_names:
+            case ["module", str(module)] if module.partition(".")[0] in sys.stdlib_module_names and "__" not in module:
                 names[name] = importlib.import_module(module)
             case ["exception", [*kinds]] if type(exception(client, [str(each) for each in kinds])) is Made:
                 names[name] = client.exceptions[str(kinds[0])]
             case _:
                 names[name] = client.ask("value", client.remote(number))
-    client.touched = False
+    client.touched = any(
+        not isinstance(names[name], Remote | type | type(sys)) for name in theirs
+    )  # a plain value is asked for
     return names
 
 
@@ -409,7 +411,8 @@ def main() -> None:
     door = socket.socket(socket.AF_UNIX)
     door.bind(DOOR)
     door.listen()
-    door.settimeout(seconds)
+    for end in (control, door):
+        end.settimeout(max(seconds, 1.0))
     if os.fork() == 0:
         control.close()
         door.close()

@@ -391,8 +391,7 @@ def keep_plainly(job: dict[str, Any]) -> None:
     found = watch(job, start, descendants if linux else list)
     end = time.monotonic() + 2.0
     while child:
-        left = descendants()
-        for pid in left:
+        for pid in (left := descendants()):
             kill(os.kill, pid)
         kill(os.killpg, child)
         while reap():

@@ -209,8 +209,8 @@ def _judge() -> tuple[str, dict[str, str]]:
 async def try_asserts(sandbox: Sandbox, program: str, tests: Sequence[str]) -> tuple[Tried, ...] | str:
     """Try asserts on a program, each on a fresh process of it, all in one run of the sandbox; or say why it could not be.
 
-    The tests run in another process than the program, which cannot say that it passed. An assert that takes longer than the
-    limit has failed; a program that breaks another limit has failed it and those after it.
+    The tests run in another process than the program, so it is not the program that compares. An assert that takes longer than
+    the limit has failed; a program that breaks another limit has failed it and those after it.
     """
     judge, files = _judge()
     limits, count = sandbox.limits, len(tests)

@@ -308,7 +308,11 @@ NOTHING = {"zero": dict.fromkeys(TOY.rewards, 0.0), "nan": dict.fromkeys(TOY.rew
 
 
 @pytest.mark.parametrize("values", NOTHING)
-@pytest.mark.parametrize("other", [{}, {"absorbing": False}, {"look_ahead": True}, {"resample": residual}], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"absorbing": False}, {"look_ahead": True}, {"resample": residual}],
+    ids=["plain", "aside", "ahead", "residual"],
+)
 def test_where_nothing_has_weight_all_are_equal(values: str, other: dict[str, object]) -> None:
     smc = replace(SMC, verifier=Table(NOTHING[values]), **other)
     found = searched(smc, range(120))

@@ -263,6 +263,15 @@ def test_asserts_are_run_and_useless_ones_are_dropped() -> None:
 
 
 @whole
+@pytest.mark.parametrize("evil", ["class square(Exception): pass", "square = ValueError"])
+def test_no_program_can_have_a_test_dropped_by_being_an_exception(evil: str) -> None:
+    model = ScriptedModel(["assert square(3)\nassert square(2) == 4"])
+    found = asyncio.run(AssertTests(model, SMALL).judged(answers(RIGHT, f"```python\n{evil}\n```"), Run()))
+    assert found[0].score == Score(1.0)
+    assert found[0].notes == ()
+
+
+@whole
 def test_with_one_program_no_test_is_dropped_because_none_passes() -> None:
     (found,) = scores(
         AssertTests(ScriptedModel(["assert square(3) == 9\nassert square(2) == 5"]), SMALL), answers(RIGHT)
