@@ -44,8 +44,8 @@ class Streaming(Misbehaving):
         gone = asyncio.create_task(reader.read(1))
         self.readers.add(gone)
         gone.add_done_callback(self.readers.discard)
+        tokens, sent = self.script(body)[: body["max_tokens"]], 0  # before anybody else is heard
         await self.look()
-        tokens, sent = self.script(body)[: body["max_tokens"]], 0
         breaks = self.breaks.pop(0) if self.breaks else None
         try:
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
