@@ -41,13 +41,11 @@ from reasonweave.orchestrator import (
     asolve,
 )
 from reasonweave.orchestrator._sync import wait
-from reasonweave.orchestrator.models.base import unwatched
 from reasonweave.orchestrator.models.engine import EngineModel, EngineRewardModel
 from reasonweave.orchestrator.models.launch import python_with_vllm, running
 from reasonweave.orchestrator.models.reward_formats import StepTags
 from reasonweave.orchestrator.models.roles import RoleSpec, load
 from reasonweave.orchestrator.models.spec import open_model
-from reasonweave.orchestrator.protocols import Watching
 from reasonweave.orchestrator.registry import VerifierRecipe, Workflow, names
 from reasonweave.orchestrator.scoring import scored
 from reasonweave.orchestrator.testing import check_model
@@ -250,24 +248,27 @@ def test_a_watch_cuts_a_stream_and_the_server_stops_computing_it(models: dict[st
         seen = itertools.count(1)
         return lambda token: next(seen) >= 5
 
-    def until_busy(task: asyncio.Task[Any]) -> None:
-        """Until some are being computed; on a busy machine those that begin first may end before the last ones begin."""
-        while under_way(models["small"]) < 4 and not task.done():
-            time.sleep(0.02)
+    async def rambling(run: Run, cancel: bool) -> list[Completion]:
+        begun = asyncio.Event()
 
-    async def rambling(watch: Watching, run: Run, cancel: bool = False) -> list[Completion]:
+        def heard() -> Callable[[Token], bool]:
+            return lambda token: begun.set() is not None
+
         contexts = [Context(p.messages, "1 ") for p in PROBLEMS[:8]]
         long = Sampling(temperature=2.0, max_tokens=400)
+        watch = heard if cancel else fifth
         task = asyncio.create_task(models["small"].generate(contexts, run, sampling=long, watch=watch))
-        if cancel:
-            await asyncio.to_thread(until_busy, task)
+        if cancel:  # with the first token, however busy the machine is
+            first = asyncio.create_task(begun.wait())
+            await asyncio.wait({task, first}, return_when=asyncio.FIRST_COMPLETED)
+            first.cancel()
             task.cancel()
             return [c for c in await asyncio.gather(task, return_exceptions=True) if isinstance(c, Completion)]
         return await task
 
-    for cancel, watch in ((False, fifth), (True, unwatched)):
+    for cancel in (False, True):
         run = Run(12, ledger=Ledger())
-        answers = wait(rambling(watch, run, cancel))
+        answers = wait(rambling(run, cancel))
         ended = time.monotonic()
         while under_way(models["small"]) > 0:
             assert time.monotonic() - ended < 5
