@@ -227,6 +227,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(models: dict
 
 
 def test_a_run_out_of_time_keeps_what_came(models: dict[str, Any]) -> None:
+    ask(models["large"], CONTEXTS[:1])  # the first request of a server takes longer than the second that follows
     run = Run(6, ledger=Ledger(Budget(seconds=1.0)))
     answers = ask(
         models["large"], [Context(p.messages, "1 ") for p in PROBLEMS], Sampling(temperature=2.0, max_tokens=400), run
