@@ -58,6 +58,24 @@ def is_relative(verifier: object) -> bool:
     return bool(getattr(verifier, "relative", False))
 
 
+class Around:
+    """For verifiers around one other, `verifier`: they compare candidates where it does, and have its range."""
+
+    verifier: Verifier
+
+    @property
+    def relative(self) -> bool:
+        return is_relative(self.verifier)
+
+    @property
+    def lowest(self) -> float:
+        return range_of(self.verifier)[0]
+
+    @property
+    def highest(self) -> float:
+        return range_of(self.verifier)[1]
+
+
 def absolute(verifier: Verifier, who: str) -> None:
     """Raises `BadInput` for a verifier whose scores depend on the other candidates, where candidates are judged in several calls
     and then compared."""

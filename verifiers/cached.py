@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, name_of, range_of, scored
+from reasonweave.orchestrator.scoring import Around, is_relative, name_of, scored
 from reasonweave.orchestrator.types import Candidate, Score
 
 
 @dataclass(frozen=True)
-class Cached:
+class Cached(Around):
     """A verifier's scores, remembered by problem and by the texts of the steps, `most` of them, the ones not asked for longest
     forgotten first. Equal candidates of one call are judged once.
 
@@ -36,14 +36,6 @@ class Cached:
         if is_relative(self.verifier):
             told = "its scores depend on the other candidates, so that none can be remembered"
             raise BadInput(f"Cached({name_of(self.verifier)}): {told}")
-
-    @property
-    def lowest(self) -> float:
-        return range_of(self.verifier)[0]
-
-    @property
-    def highest(self) -> float:
-        return range_of(self.verifier)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         keys: list[Hashable] = [(c.problem, repr(c.problem.meta), c.passages, c.done) for c in candidates]

@@ -11,7 +11,7 @@ import numpy as np
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.protocols import StepPolicy, Verifier
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.scoring import is_relative, range_of, scored
+from reasonweave.orchestrator.scoring import Around, scored
 from reasonweave.orchestrator.signals import entropy, uncertainty
 from reasonweave.orchestrator.types import Candidate, Candidates, Score, Step, shown, softmax
 from reasonweave.strategies.policies.acceptors import of_last_step
@@ -20,25 +20,13 @@ from reasonweave.strategies.searches.weighing import Potential, log_reward
 
 
 @dataclass(frozen=True)
-class Foresight:
+class Foresight(Around):
     """A verifier's score of what `policy` makes of a candidate in `steps` more steps: the look-ahead of beam search (Snell et
     al., 2024). The steps are thrown away. Give a greedy policy for the published form."""
 
     policy: StepPolicy
     verifier: Verifier
     steps: int = 1
-
-    @property
-    def relative(self) -> bool:
-        return is_relative(self.verifier)
-
-    @property
-    def lowest(self) -> float:
-        return range_of(self.verifier)[0]
-
-    @property
-    def highest(self) -> float:
-        return range_of(self.verifier)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         seen = begin(Candidates(tuple(candidates)), len(candidates))
@@ -49,23 +37,11 @@ class Foresight:
 
 
 @dataclass(frozen=True)
-class Newest:
+class Newest(Around):
     """A verifier's word on the newest step: the last of its step scores, where it gives any. That is what a process reward
     model that judges prefixes is read at while a search is under way; a product of step scores falls with every step."""
 
     verifier: Verifier
-
-    @property
-    def relative(self) -> bool:
-        return is_relative(self.verifier)
-
-    @property
-    def lowest(self) -> float:
-        return range_of(self.verifier)[0]
-
-    @property
-    def highest(self) -> float:
-        return range_of(self.verifier)[1]
 
     async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
         return [replace(s, value=of_last_step(s)) for s in await scored(self.verifier, candidates, run)]
