@@ -45,6 +45,10 @@ NAMED: tuple[tuple[str, ...], ...] = (
 """Names and options of those that need no English, which the lab's models do not know."""
 
 
+PAIRS = (("steps", "prm"), ("steps · confidence", "steps"), ("steps · confidence", "prm"), ("confidence", "prm"))
+"""Whose accuracies are compared."""
+
+
 def chosen(name: str, *options: str) -> Chosen:
     recipe = VerifierRecipe.named(name)
     return Chosen(recipe, settings_of(options, [recipe], flag="-V")[0])
@@ -144,6 +148,11 @@ def main() -> None:
     found = asyncio.run(measured(given.limit, given.n, given.connections))
     print(f"\nlab, {given.limit} problems, {given.n} candidates each, seed 0\n")
     print(table(found, given.n))
+    by_name = {quality.name: quality for quality in found}
+    print("\nin points, in pairs by problem:")
+    for one, other in PAIRS:
+        gap = by_name[one].less(by_name[other], given.n)
+        print(f"{one} less {other}: {100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]")
     draw(found, given.picture)
     if given.json:
         data: dict[str, Any] = {q.name: [q.best_of_n(n).value for n in range(1, q.fewest + 1)] for q in found}

@@ -265,6 +265,12 @@ class Quality:
         """The interval of best-of-n's accuracy less one sample's, in pairs by problem."""
         return bootstrap_mean(self._chosen[:, n - 1] - self._chosen[:, 0], draws=DRAWS)
 
+    def less(self, other: Quality, n: int) -> Measured:
+        """Best-of-n's accuracy by this verifier less that by another, in pairs by problem. Both judged the same candidates."""
+        gap = self._chosen[:, n - 1] - other._chosen[:, n - 1]
+        low, high = bootstrap_mean(gap, draws=DRAWS)
+        return Measured(float(gap.mean()), low, high, len(gap))
+
     def pass_at(self, n: int) -> float:
         return float(np.mean([any_of([g.right for g in group], n) for group in self._long]))
 

@@ -89,6 +89,15 @@ def test_a_perfect_verifier_goes_on_rising_and_a_blind_one_never_gains() -> None
     assert high == pytest.approx(0, abs=1e-12)
 
 
+def test_two_verifiers_are_compared_in_pairs() -> None:
+    rows = [[(1.0, True), (0.0, False)], [(0.0, True), (1.0, False)]]
+    good = quality([[(1.0, right) if right else (0.0, right) for _, right in row] for row in rows])
+    gap = good.less(quality(rows), 2)
+    assert (gap.value, gap.n) == (0.5, 2)
+    assert 0 <= gap.low <= 0.5 <= gap.high <= 1
+    assert good.less(good, 2).high == 0
+
+
 def test_unanswered_candidates_are_chosen_last_and_unjudged_ones_too() -> None:
     graded = (Graded(0, 0.9, False, answered=False), Graded(0, 0.1, True), Graded(0, math.nan, False, error="no digit"))
     found = Quality("mine", graded, {}, 1.0)
