@@ -8,6 +8,7 @@ if __name__ == "orchestrator":
 
 from reasonweave.orchestrator.answers import BoxedAnswers, FreeText
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates, Reserve
+from reasonweave.orchestrator.conditions import sure, unsure
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import (
     BadInput,
@@ -19,7 +20,7 @@ from reasonweave.orchestrator.errors import (
     SeedReuse,
     UserError,
 )
-from reasonweave.orchestrator.graph import Graph, chain
+from reasonweave.orchestrator.graph import Graph, Node, chain, check, joined, parallel
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
 from reasonweave.orchestrator.protocols import (
@@ -71,6 +72,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelError",
+    "Node",
     "NotFound",
     "OverBudget",
     "Problem",
@@ -99,8 +101,13 @@ __all__ = [
     "asolve_each",
     "calls_in",
     "chain",
+    "check",
     "drive",
+    "joined",
     "open_model",
+    "parallel",
     "solve",
     "solve_each",
+    "sure",
+    "unsure",
 ]

@@ -187,20 +187,56 @@ class Hold:
     worst: Usage
 
 
+class _Room:
+    """Where the calls of one tree of accounts wait until there is room for them."""
+
+    def __init__(self) -> None:
+        self._freed = asyncio.Event()
+        self._waiting: dict[object, list[Ledger]] = {}
+
+    async def wait(self, lineage: list[Ledger]) -> None:
+        """Wait to be woken; until then each of these accounts counts a call that waits."""
+        me = object()
+        self._waiting[me] = lineage
+        for node in lineage:
+            node._waiting += 1
+        self._freed.clear()
+        try:
+            await self._freed.wait()
+        finally:
+            self._leave(me)
+
+    def awake(self) -> None:
+        """Everybody looks again, and counts as waiting only where he comes back."""
+        for each in list(self._waiting):
+            self._leave(each)
+        self._freed.set()
+
+    def _leave(self, who: object) -> None:
+        for node in self._waiting.pop(who, ()):
+            node._waiting -= 1
+
+
 class Ledger:
     """One node in a tree of accounts. Single-threaded: all calls of one tree come from one event loop."""
 
     def __init__(
         self, limit: Budget | None = None, parent: Ledger | None = None, *, clock: Clock | None = None
     ) -> None:
-        self.limit = limit or Budget()
+        self._limit = limit or Budget()
         self.parent = parent
         self.clock: Clock = clock or (parent.clock if parent else time.monotonic)
         self._own = _Account()
         self._roles: dict[str, _Account] = {}
         self._open: set[Hold] = parent._open if parent else set()
-        self._freed: asyncio.Event = parent._freed if parent else asyncio.Event()
+        self._room: _Room = parent._room if parent else _Room()
+        self._waiting = 0
         self._began = self.clock()
+
+    @property
+    def limit(self) -> Budget:
+        """What may be spent under this node."""
+        return self._limit
 
     @property
     def spent(self) -> Usage:
@@ -242,26 +278,51 @@ class Ledger:
         """Is anything held anywhere on the tree?"""
         return bool(self._open)
 
-    def waits(self, role: str, worst: Usage) -> bool:
-        """Could this fit once others settle? True where it does not fit now and each limit in its way has holds on it."""
+    def waits(self, role: str, worst: Usage, *, grow: bool = True) -> bool:
+        """Could this fit once others settle? True where it does not fit now and each limit in its way has holds on it or, with
+        `grow`, may still rise."""
         broken = list(self._broken(role, worst))
-        return bool(broken) and all(account.open for _, _, account in broken) and not self._late
+        settling = (account.open or (grow and node.grows) for _, node, _, account in broken)
+        return bool(broken) and all(settling) and not self._late
 
     async def freed(self) -> None:
-        """Wait until some hold of the tree has been settled."""
-        self._freed.clear()
-        await self._freed.wait()
+        """Wait until some hold of the tree has been settled, or a sibling has ended."""
+        await self._room.wait(list(self.lineage()))
 
-    def _limits(self, role: str) -> Iterator[tuple[Budget, _Account]]:
+    def awake(self) -> None:
+        """Let those who wait for room look again."""
+        self._room.awake()
+
+    @property
+    def grows(self) -> bool:
+        """May this node's limit still rise?"""
+        return False
+
+    @property
+    def used(self) -> Usage:
+        """What is spent, held and kept back under this node."""
+        return self._own.used
+
+    def used_by(self, role: str) -> Usage:
+        """The same of the models of one role."""
+        return self._roles[role].used if role in self._roles else Usage()
+
+    @property
+    def idle(self) -> bool:
+        """Does a call under this node wait for room, and nothing else go on?"""
+        return self._waiting > 0 and not self._own.open
+
+    def _limits(self, role: str) -> Iterator[tuple[Ledger, Budget, _Account]]:
         for node in self.lineage():
-            yield node.limit, node._own
-            if role in node.limit.roles:
-                yield node.limit.roles[role], node._roles.get(role) or _Account()
+            limit = node.limit
+            yield node, limit, node._own
+            if role in limit.roles:
+                yield node, limit.roles[role], node._roles.get(role) or _Account()
 
     def refusal(self, role: str, worst: Usage, path: Path = ()) -> OverBudget | None:
         """The error that holding this would raise, or None where it fits every limit."""
-        for name, limit, account in self._broken(role, worst):
-            amount = _AMOUNT[name]
+        for name, _, limit, account in self._broken(role, worst):
+            amount = AMOUNT[name]
             left = getattr(limit, name) - amount(account.used)
             return OverBudget(what=name, asked=amount(worst), left=left, limit=limit, path=path)
         if self._late:
@@ -269,13 +330,13 @@ class Ledger:
             return OverBudget(what="seconds", asked=0, left=0, limit=timed, path=path)
         return None
 
-    def _broken(self, role: str, worst: Usage) -> Iterator[tuple[str, Budget, _Account]]:
+    def _broken(self, role: str, worst: Usage) -> Iterator[tuple[str, Ledger, Budget, _Account]]:
         """The limits that holding this would break, by name."""
-        for limit, account in self._limits(role):
-            for name, amount in _AMOUNT.items():
+        for node, limit, account in self._limits(role):
+            for name, amount in AMOUNT.items():
                 cap = getattr(limit, name)
                 if cap is not None and amount(account.used) + amount(worst) > cap * _ROUNDING:
-                    yield name, limit, account
+                    yield name, node, limit, account
 
     @property
     def _late(self) -> bool:
@@ -285,9 +346,9 @@ class Ledger:
         """How many completion tokens one more call with this prompt may be allowed: None without a limit, else >= 0."""
         base, token = rates.worst(prompt=prompt, completion=0), rates.price(prompt=0, completion=1, calls=0)
         most = math.inf
-        for limit, account in self._limits(role):
+        for _, limit, account in self._limits(role):
             used = account.used
-            for name, amount in _AMOUNT.items():
+            for name, amount in AMOUNT.items():
                 if (cap := getattr(limit, name)) is None:
                     continue
                 left = cap * _ROUNDING - amount(used) - amount(base)
@@ -318,7 +379,7 @@ class Ledger:
             account.spent = account.spent + spent
             account.open -= 1
             account.held = account.held - hold.worst if account.open else Usage()
-        self._freed.set()
+        self._room.awake()
 
     def _accounts(self, role: str) -> Iterator[_Account]:
         for node in self.lineage():
@@ -332,7 +393,7 @@ class Ledger:
         for node in self.lineage():
             limit = node.limit if role is None else node.limit.roles.get(role, Budget())
             account = node._own if role is None else node._roles.get(role, _Account())
-            for name, amount in _AMOUNT.items():
+            for name, amount in AMOUNT.items():
                 if (cap := getattr(limit, name)) is not None:
                     used = amount(account.used)
                     rest[name] = min(rest.get(name, math.inf), max(0.0, cap - used))
@@ -354,10 +415,10 @@ class Ledger:
         finally:
             for account in accounts:
                 account.kept = account.kept - reserve.usage
-            self._freed.set()
+            self._room.awake()
 
 
-_AMOUNT: dict[str, Callable[[Usage], float]] = {
+AMOUNT: dict[str, Callable[[Usage], float]] = {
     "tokens": lambda usage: usage.tokens,
     "completion_tokens": lambda usage: usage.completion,
     "calls": lambda usage: usage.calls,

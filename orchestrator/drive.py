@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import replace
 from typing import TypeVar
 
-from reasonweave.orchestrator.errors import OverBudget, first_of
+from reasonweave.orchestrator.errors import GraphError, OverBudget, first_of, show
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Ended, Snapshot, Started
@@ -38,6 +38,10 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
         snapshots = strategy.search(roots, run)
         try:
             async for snapshot in snapshots:
+                if not isinstance(snapshot, Candidates):
+                    raise GraphError(
+                        f"{show(run.path)}: {type(strategy).__name__} yielded {snapshot!r:.60}, not Candidates"
+                    )
                 last = snapshot
                 run.emit(Snapshot(run.path, len(last), sum(c.done for c in last), last.answer))
         finally:

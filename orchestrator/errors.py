@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from reasonweave.orchestrator.budget import Budget
 
 Path = tuple[str | int, ...]
+_E = TypeVar("_E", bound=BaseException)
 
 
 def show(path: Path) -> str:
@@ -39,12 +40,23 @@ def first_of(error: BaseException) -> BaseException:
 
 
 def described(error: BaseException) -> str:
-    """An error in one line: a model's own words as they are, anything else with its type.
+    """An error in one line: a model's own words as they are, anything else with its type; and in which node it happened.
 
-    >>> described(ModelError("server gone")), described(KeyError("x"))
-    ('server gone', "KeyError: 'x'")
+    >>> described(ModelError("server gone")), described(located(KeyError("x"), ("draft", "vote")))
+    ('server gone', "KeyError: 'x' (in node draft/vote)")
     """
-    return str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+    told = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+    return " ".join([told, *(note for note in getattr(error, "__notes__", ()) if note.startswith(_IN_NODE))])
+
+
+_IN_NODE = "(in node "
+
+
+def located(error: _E, path: Path) -> _E:
+    """The error with a note that says in which node of a graph it happened; the innermost one stays."""
+    if not any(note.startswith(_IN_NODE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_IN_NODE}{show(path)})")
+    return error
 
 
 class ReasonweaveError(Exception):

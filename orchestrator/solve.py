@@ -11,6 +11,7 @@ from reasonweave.orchestrator._sync import wait
 from reasonweave.orchestrator.budget import Budget, Ledger
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.graph import check
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run, Session
 from reasonweave.orchestrator.trace import Tally, Tracer, both
@@ -63,13 +64,14 @@ class Result:
 
 
 def check_call(strategy: Strategy, budget: Budget | None) -> None:
-    """Raises `BadInput` for a strategy or a budget that is none."""
+    """Raises `BadInput` for a strategy or a budget that is none, and `GraphError` for a graph that cannot run (`graph.check`)."""
     if not isinstance(strategy, Strategy) or isinstance(strategy, type):
         raise BadInput(
             f"{strategy!r} is no strategy: it has no search(); policies and votes go into chain(...) or BestOfN"
         )
     if budget is not None and not isinstance(budget, Budget):
         raise BadInput(f"budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
+    check(strategy)
 
 
 def answer_of(found: Candidates) -> str | None:

@@ -57,7 +57,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A strategy begins to be driven."""
+    """A strategy begins to be driven, or an aggregator of a graph is called, with so many candidates."""
 
     path: Path
     strategy: str
@@ -85,7 +85,24 @@ class Ended:
     seconds: float
 
 
-Event: TypeAlias = Generated | Rated | Judged | Started | Snapshot | Ended
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A node of a graph was not run; `why` says why not."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A node of a graph failed with `error`, and `instead` was run in its place."""
+
+    path: Path
+    error: str
+    instead: str
+
+
+Event: TypeAlias = Generated | Rated | Judged | Started | Snapshot | Ended | Skipped | Failed
 Tracer: TypeAlias = Callable[[Event], None]
 
 
@@ -123,8 +140,8 @@ class Jsonl:
 
 @dataclass(slots=True)
 class Tally:
-    """A tracer that adds usage up by model name, and keeps the errors of requests that failed for good and of verifiers that
-    broke their promises."""
+    """A tracer that adds usage up by model name, and keeps the errors of requests that failed for good, of verifiers that broke
+    their promises and of nodes that were replaced."""
 
     usage: dict[str, Usage] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
@@ -138,6 +155,8 @@ class Tally:
             self.errors += [s.error for s in event.scores if s.error]
         if isinstance(event, Judged) and event.broken:
             self.errors.append(event.broken)
+        if isinstance(event, Failed):
+            self.errors.append(f"{event.error} (in node {show(event.path)}; {event.instead} in its place)")
 
 
 def both(*tracers: Tracer | None) -> Tracer:

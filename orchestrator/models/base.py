@@ -209,7 +209,7 @@ class Model(_Door, ABC):
         ledger, session = run.ledger, run.session.number
         for at, (i, context, prompt) in enumerate(waiting):
             full = self._worst(sampling, prompt)
-            if ledger.waits(self.role, full):  # better a whole answer a little later than a cut one now
+            if ledger.waits(self.role, full, grow=False):  # better a whole answer a little later than a cut one now
                 return wave, list(waiting[at:])
             asked, room = full.completion, ledger.room(self.role, self.rates, prompt)
             allowed = asked if room is None else min(asked, room)

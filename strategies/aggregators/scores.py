@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from reasonweave.orchestrator.checking import reads_scores
 from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Candidates, shown
@@ -14,6 +15,7 @@ from reasonweave.strategies.aggregators.ballots import ballots, elect
 from reasonweave.strategies.aggregators.vote import by_weight, majority, score_of
 
 
+@reads_scores
 def weighted_mean(candidates: Candidates) -> Candidates:
     r"""The answer whose supporters have the highest mean score: how often it was given does not count.
 
@@ -38,6 +40,7 @@ def weighted_mean(candidates: Candidates) -> Candidates:
     return as_probability(elect(candidates, answers, merits, merits))
 
 
+@reads_scores
 @dataclass(frozen=True)
 class LogOdds:
     r"""Scores as evidence: each supporter adds log(p / (1 − p)) to its answer, so that a score below ½ speaks against it.

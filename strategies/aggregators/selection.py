@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
+from reasonweave.orchestrator.checking import reads_scores
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Candidate, Candidates
 from reasonweave.strategies.aggregators.ballots import Ballot, ballots, elect, ticket
@@ -14,6 +15,7 @@ from reasonweave.strategies.aggregators.scores import as_probability, shared, ti
 from reasonweave.strategies.aggregators.vote import by_weight, foremost, majority, score_of
 
 
+@reads_scores
 @dataclass(frozen=True)
 class MajorityOfBests:
     """Majority-of-the-Bests (Rakhsha et al., 2025, arXiv 2511.18630): the answer that most often has the highest score among m
@@ -66,6 +68,7 @@ class MajorityOfBests:
         return [math.fsum(mass[i] for i in answer.voters) for answer in answers]
 
 
+@reads_scores
 @dataclass(frozen=True)
 class BestOfMajority:
     """Best-of-Majority (Di et al., 2025, arXiv 2510.03199): best-of-n among the answers that are frequent enough.
@@ -101,6 +104,7 @@ class BestOfMajority:
         return replace(vote, items=tuple(_leader(candidates, answer) for _, answer in order[: self.k]))
 
 
+@reads_scores
 @dataclass(frozen=True)
 class SoftBest:
     """Soft best-of-n (Verdun et al., 2025, arXiv 2505.03156): candidate i weighs exp(score / temperature).
@@ -123,6 +127,7 @@ class SoftBest:
         return _by_share(candidates, weights, self.draw)
 
 
+@reads_scores
 @dataclass(frozen=True)
 class Pessimism:
     """Inference-time pessimism (Huang et al., 2025, arXiv 2503.21878): candidate i weighs max(0, (score − λ) / beta), with λ such

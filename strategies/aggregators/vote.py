@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
+from reasonweave.orchestrator.checking import reads_scores
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidate, Candidates, softmax
 from reasonweave.strategies.aggregators.ballots import ballots, elect, ticket, undecided
@@ -28,6 +29,7 @@ def majority(candidates: Candidates) -> Candidates:
     return elect(candidates, answers, [float(len(answer.voters)) for answer in answers])
 
 
+@reads_scores
 def weighted(candidates: Candidates) -> Candidates:
     r"""Weighted majority (Li et al., 2023): each answer's supporters add up their verifier scores.
 
@@ -53,6 +55,7 @@ def by_weight(candidates: Candidates, weights: Sequence[float]) -> Candidates:
     return vote if vote.answer is not None else majority(candidates)
 
 
+@reads_scores
 def best(candidates: Candidates) -> Candidates:
     """Best-of-n: the answer of the candidate with the highest score, among those that answer.
 

@@ -14,22 +14,32 @@ from reasonweave.strategies.routers.cascade import (
     hybrid,
     margin,
 )
+from reasonweave.strategies.routers.escalate import Escalate, as_it_is, escalate
 from reasonweave.strategies.routers.force_answer import ForceAnswer
+from reasonweave.strategies.routers.select import AskModel, Bandit, Chooser, Select, TryFirst
 
 __all__ = [
     "Abstain",
     "Agreement",
+    "AskModel",
     "AutoMix",
+    "Bandit",
     "Calibrated",
     "Cascade",
+    "Chooser",
     "Confidence",
+    "Escalate",
     "ForceAnswer",
     "Measured",
+    "Select",
     "SelfVerify",
     "Tier",
+    "TryFirst",
     "Verified",
     "abstain",
+    "as_it_is",
     "avg_logprob",
+    "escalate",
     "hybrid",
     "margin",
 ]

@@ -12,7 +12,7 @@ from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.confidence import Measure
 from reasonweave.orchestrator.drive import drive
-from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.errors import BadInput, Path
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.protocols import Strategy, Verifier
@@ -102,6 +102,14 @@ class Cascade:
         if not self.tiers or any(tier.confidence is None for tier in self.tiers[:-1]):
             raise BadInput(f"Cascade of {len(self.tiers)}: every tier but the last needs a confidence to stop by")
 
+    @property
+    def inside(self) -> dict[Path, object]:
+        """The flows and what tells how sure they are, by where they run."""
+        found: dict[Path, object] = {("tier", i): tier.strategy for i, tier in enumerate(self.tiers)}
+        return found | {
+            ("confidence", i): tier.confidence for i, tier in enumerate(self.tiers) if tier.confidence is not None
+        }
+
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         standing: Candidates | None = None
         for i, tier in enumerate(self.tiers):
@@ -114,7 +122,7 @@ class Cascade:
             if found.abstains or not answering(found):
                 continue
             score = await tier.confidence.read(found, run.child("confidence", i))
-            standing = _with(found, score)
+            standing = told_with(found, score)
             yield standing
             if score.value >= (tier.confidence.enough if tier.threshold is None else tier.threshold):
                 return
@@ -132,7 +140,7 @@ def answering(candidates: Candidates) -> list[Candidate]:
     return [first, *(c for c in behind if c is not first)]
 
 
-def _with(found: Candidates, score: Score) -> Candidates:
+def told_with(found: Candidates, score: Score) -> Candidates:
     """A set with the confidence that was read in it; why it could not be stands with the best candidate behind its answer."""
     known = replace(found, confidence=min(1.0, max(0.0, score.value)) if not math.isnan(score.value) else None)
     if score.error is None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -172,6 +173,8 @@ class AdaptiveConsistency:
 
     __repr__ = shown
 
+    unscored: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.verifier is not None:
             absolute(self.verifier, type(self).__name__)
@@ -210,6 +213,8 @@ class ESC:
     n: int = 40
     window: int = 5
     max_steps: int = 64
+
+    unscored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.window < 2 or self.max_steps < 1:

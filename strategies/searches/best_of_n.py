@@ -30,6 +30,11 @@ class BestOfN:
         if self.n < 1 or self.max_steps < 1:
             raise BadInput(f"BestOfN(n={self.n}, max_steps={self.max_steps}): both are 1 or more")
 
+    @property
+    def unscored(self) -> bool:
+        """Do its candidates come without scores?"""
+        return self.verifier is None
+
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         samples = begin(roots, self.n)
         for step in range(self.max_steps):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class DeepConf:
     window: int | None = None
     consensus: float | None = 0.95
     ahead: int = 1
+
+    unscored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         window = 1 if self.window is None else self.window

@@ -8,6 +8,7 @@ from bisect import insort
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.models.base import either
@@ -33,6 +34,8 @@ class Shortest:
     policy: Sample
     k: int = 8
     m: int = 3
+
+    unscored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.m <= self.k:

@@ -75,7 +75,7 @@ def test_the_trace_is_json_lines_that_add_up(tmp_path: Path) -> None:
     events = [json.loads(line) for line in file.read_text().splitlines()]
     paid = [e["usage"] for e in events if e["event"] in ("generated", "rated")]
     assert sum(u["prompt"] + u["completion"] for u in paid) == result.tokens
-    assert [e["path"] for e in events if e["event"] == "started"] == ["run", "BestOfN"]
+    assert [e["path"] for e in events if e["event"] == "started"] == ["run", "BestOfN", "majority"]
     assert events[-1]["event"] == "ended"
     assert events[-1]["answer"] == result.answer
 

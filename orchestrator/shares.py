@@ -1,0 +1,75 @@
+"""Siblings that run at the same time share what is left of a budget: none starves the others, and nothing is left unused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reasonweave.orchestrator.budget import AMOUNT, Budget, Ledger
+from reasonweave.orchestrator.types import Usage
+
+
+class Shares:
+    """Accounts for siblings under one parent. With T being what is left for all that still run, spent and held by them included,
+    each may use T / k while k of them run: what one leaves over when it ends goes to the others (max-min fairness).
+
+    A call for which a share has no room at all waits while a sibling may still leave something, and is refused where all of them
+    wait; one that fits with fewer tokens is made. Time is not shared: siblings run at the same time.
+    """
+
+    def __init__(self, parent: Ledger, count: int) -> None:
+        self.parent = parent
+        self.members: Sequence[Ledger] = [_Share(self) for _ in range(count)]
+        self._live = set(self.members)
+
+    @property
+    def live(self) -> set[Ledger]:
+        """The members that have not ended."""
+        return self._live
+
+    def end(self, member: Ledger) -> None:
+        """This one has ended; it leaves the rest to the others."""
+        self._live.discard(member)
+        self.parent.awake()
+
+    def limit(self) -> Budget:
+        """What each of those that still run may use by now."""
+        roles = {role for node in self.parent.lineage() for role in node.limit.roles}
+        whole = self._cut(self.parent.left(), [member.used for member in self._live])
+        shares = {
+            role: _budget(self._cut(self.parent.left(role), [m.used_by(role) for m in self._live])) for role in roles
+        }
+        return _budget(whole, shares)
+
+    def _cut(self, left: dict[str, float], used: Sequence[Usage]) -> dict[str, float]:
+        k = max(1, len(used))
+        return {
+            name: (rest + sum(AMOUNT[name](each) for each in used)) / k for name, rest in left.items() if name in AMOUNT
+        }
+
+
+def _budget(limits: Mapping[str, float], roles: Mapping[str, Budget] | None = None) -> Budget:
+    given: dict[str, Any] = {**limits, **(roles or {})}
+    return Budget(**given)
+
+
+class _Share(Ledger):
+    """One sibling's account."""
+
+    def __init__(self, group: Shares) -> None:
+        super().__init__(None, group.parent)
+        self._group = group
+
+    @property
+    def limit(self) -> Budget:
+        return self._group.limit()
+
+    @property
+    def grows(self) -> bool:
+        return any(not other.idle for other in self._group.live if other is not self)
+
+
+def shared(parent: Ledger, count: int) -> Shares | None:
+    """Shares for so many siblings; None where there is nothing to share: one alone, or no limit."""
+    limited = any(node.limit for node in parent.lineage())
+    return Shares(parent, count) if count > 1 and limited else None

@@ -1,0 +1,1 @@
+"""Refinement: loops in which new answers are written after reading earlier ones."""

@@ -1,0 +1,223 @@
+"""Selection: which of several flows answers a problem, said by a model or a verifier, or learned by a bandit within the run."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from reasonweave.orchestrator.answers import after_thinking
+from reasonweave.orchestrator.drive import afforded, drive
+from reasonweave.orchestrator.errors import BadInput, Path
+from reasonweave.orchestrator.models.base import Model
+from reasonweave.orchestrator.prompts import filled
+from reasonweave.orchestrator.protocols import Strategy, Verifier
+from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.scoring import absolute, scored
+from reasonweave.orchestrator.trace import Skipped
+from reasonweave.orchestrator.types import Candidate, Candidates, Context, Message, Sampling
+from reasonweave.strategies.routers.cascade import answering
+from reasonweave.strategies.searches.live import score, value
+
+ROUTE_PROMPT = """\
+Below are a problem and {count} ways to solve it, numbered [1] to [{count}]. Do not solve the problem. For each way, say how
+likely it is to lead to the right answer without waste, as a whole number from 0 (it will not) to 100 (it surely will).
+
+Problem:
+{problem}
+
+{ways}
+
+Reply with one line for each way and nothing else, in this form:
+[1] 70"""
+
+_RATED = re.compile(r"^[\s*_]*\[(\d{1,4})\][\s*_:=-]*(\d{1,3})(?:\s*/\s*100|\s*%)?[\s*_.]*$", re.MULTILINE)
+
+
+class Chooser(Protocol):
+    """Says how promising each flow is for a problem, 0..1 each, in order; nan where it cannot tell."""
+
+    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]: ...
+
+
+@dataclass(frozen=True)
+class AskModel:
+    """A model reads the problem and what each flow is (`about`, by name; else its name), and rates them 0 to 100: PlanGEN's
+    selection agent (Parmar et al., 2025, arXiv 2502.16111), whose ratings are a bandit's prior. One greedy call."""
+
+    model: Model
+    about: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int = 256
+    prompt: str = ROUTE_PROMPT
+
+    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
+        if not roots.items:
+            return [math.nan] * len(flows)
+        ways = "\n".join(f"[{i}] {self.about.get(name, name)}" for i, name in enumerate(flows, 1))
+        asked = filled(self.prompt, problem=roots[0].problem.prompt, ways=ways, count=len(flows))
+        sampling = Sampling(0.0, max_tokens=self.max_tokens)
+        (reply,) = await self.model.generate([Context((Message("user", asked),))], run, sampling=sampling)
+        return ratings_in(reply.text, len(flows))
+
+
+def ratings_in(text: str, count: int) -> list[float]:
+    """The ratings in a reply, as shares of 100; nan for those it does not have. The last word on each counts.
+
+    >>> ratings_in("[1] 70\\n[2]: 35/100\\n[4] 10", 3)
+    [0.7, 0.35, nan]
+    """
+    found = {int(number): int(rating) for number, rating in _RATED.findall(after_thinking(text))}
+    return [found[i] / 100 if found.get(i, 101) <= 100 else math.nan for i in range(1, count + 1)]
+
+
+@dataclass(frozen=True)
+class TryFirst:
+    """By a verifier: `probe` (a cheap flow) answers first, and the score of its best candidate says which flow goes on. The flows
+    are in order, the cheapest first, and `cuts` are the scores, falling, from which on one is enough: with two flows and cuts
+    (0.7,), a probe that scores 0.7 goes to the first, and any other to the second."""
+
+    probe: Strategy
+    verifier: Verifier
+    cuts: tuple[float, ...] = (0.7,)
+
+    def __post_init__(self) -> None:
+        absolute(self.verifier, type(self).__name__)
+        if list(self.cuts) != sorted(self.cuts, reverse=True):
+            raise BadInput(f"TryFirst(cuts={self.cuts}): the scores must fall, as (0.8, 0.5)")
+
+    @property
+    def inside(self) -> dict[Path, object]:
+        """The probe and the verifier, by where they run."""
+        return {("probe",): self.probe, ("score",): self.verifier}
+
+    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
+        found = await drive(self.probe, roots, run.child("probe"))
+        first = answering(found)[:1]
+        (judged,) = await scored(self.verifier, first, run.child("score")) if first else (None,)
+        reached = -math.inf if judged is None or math.isnan(judged.value) else judged.value
+        chosen = next((i for i, cut in enumerate(self.cuts) if reached >= cut), len(self.cuts))
+        return [1.0 if i == min(chosen, len(flows) - 1) else 0.0 for i in range(len(flows))]
+
+
+@dataclass(frozen=True)
+class Select:
+    """The flow that `by` finds most promising answers (the first of equals); where it cannot tell at all, the first flow does."""
+
+    flows: Mapping[str, Strategy]
+    by: Chooser
+
+    def __post_init__(self) -> None:
+        _check_flows(self, self.flows)
+
+    @property
+    def inside(self) -> dict[Path, object]:
+        """The flows and the chooser, by where they run."""
+        return {**{(name,): flow for name, flow in self.flows.items()}, ("choose",): self.by}
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        weights = await self.by.weigh(self.flows, roots, run.child("choose"))
+        names = list(self.flows)
+        chosen = max(range(len(names)), key=lambda i: -math.inf if math.isnan(weights[i]) else weights[i])
+        for i, name in enumerate(names):
+            if i != chosen:
+                run.emit(Skipped((*run.path, name), f"{names[chosen]!r} was chosen"))
+        async for found in self.flows[names[chosen]].search(roots, run.child(names[chosen])):
+            yield found
+
+
+@dataclass(frozen=True)
+class Bandit:
+    """Flows tried in turn, the promising ones more often: PlanGEN's mixture, a bandit that learns within the run.
+
+    In each of `rounds` rounds the flow of the highest index answers anew, and its best candidate's score by `verifier` is its
+    reward. The index of a flow tried N times in T rounds, with mean reward m, is (PlanGEN's modified UCB)
+
+        m / m_max + explore · √(2 ln(T + 1) / N) + weight · p / N
+
+    m_max being the highest mean so far and p the `prior`'s rating of it, 0..1, which counts less the more is known. A flow that
+    was never tried comes before all others, by its prior, then in order. It stops at a reward of `enough`. All candidates of all
+    rounds are the result, scored; end with `best` or a weighted vote.
+    """
+
+    flows: Mapping[str, Strategy]
+    verifier: Verifier
+    rounds: int = 4
+    explore: float = 1.0
+    enough: float = math.inf
+    prior: Chooser | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_flows(self, self.flows)
+        absolute(self.verifier, type(self).__name__)
+        if self.rounds < 1 or not self.explore >= 0:
+            raise BadInput(
+                f"Bandit(rounds={self.rounds}, explore={self.explore}): rounds are 1 or more, explore 0 or more"
+            )
+
+    @property
+    def inside(self) -> dict[Path, object]:
+        """The flows, the verifier and the prior, by where they run; a flow runs at "round", its number, its name."""
+        found: dict[Path, object] = {(name,): flow for name, flow in self.flows.items()}
+        return found | {("score",): self.verifier} | ({("prior",): self.prior} if self.prior is not None else {})
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        names = list(self.flows)
+        prior = [0.0] * len(names)
+        if self.prior is not None:
+            told = await afforded(self.prior.weigh(self.flows, roots, run.child("prior")), run)
+            prior = [0.0 if math.isnan(p) else p for p in told or prior]
+        tries, rewards = [0] * len(names), [0.0] * len(names)
+        made: tuple[Candidate, ...] = ()
+        for r in range(self.rounds):
+            arm = best_arm(tries, rewards, prior, self.explore, self.weight)
+            here = run.child("round", r)
+            found = await drive(self.flows[names[arm]], roots, here.child(names[arm]))
+            if made or found.items:
+                yield Candidates((*made, *found))
+            judged = await score(self.verifier, Candidates(tuple(replace(c, score=None) for c in found)), here)
+            made = (*made, *judged)
+            yield Candidates(made)
+            reward = max((value(c) for c in judged if c.answer is not None), default=0.0)
+            tries[arm], rewards[arm] = tries[arm] + 1, rewards[arm] + max(0.0, reward)
+            if reward >= self.enough:
+                return
+
+
+def best_arm(
+    tries: Sequence[int], rewards: Sequence[float], prior: Sequence[float], explore: float, weight: float
+) -> int:
+    """Which arm a bandit pulls next (`Bandit`); `rewards` are sums.
+
+    >>> best_arm([0, 0], [0.0, 0.0], [0.2, 0.9], 1.0, 1.0), best_arm([3, 1], [2.7, 0.1], [0, 0], 0.1, 1.0)
+    (1, 0)
+    """
+    fresh = [i for i, n in enumerate(tries) if n == 0]
+    if fresh:
+        return max(fresh, key=lambda i: prior[i])
+    indices = index(tries, rewards, prior, explore, weight)
+    return max(range(len(tries)), key=lambda i: indices[i])
+
+
+def index(
+    tries: Sequence[int], rewards: Sequence[float], prior: Sequence[float], explore: float, weight: float
+) -> Sequence[float]:
+    """The modified UCB of arms that have all been tried (`Bandit`), shape (arms,)."""
+    total = sum(tries)
+    means = [reward / n for reward, n in zip(rewards, tries, strict=True)]
+    top = max(means) or 1.0
+    return [
+        m / top + explore * math.sqrt(2 * math.log(total + 1) / n) + weight * p / n
+        for m, n, p in zip(means, tries, prior, strict=True)
+    ]
+
+
+def _check_flows(part: object, flows: Mapping[str, Strategy]) -> None:
+    who = type(part).__name__
+    if not flows:
+        raise BadInput(f"{who}: there is no flow to choose; give a mapping from names to strategies")
+    for name, flow in flows.items():
+        if not isinstance(flow, Strategy) or isinstance(flow, type):
+            raise BadInput(f"{who}: flow {name!r} is {flow!r:.80}, no strategy")
