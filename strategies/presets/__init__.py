@@ -1,8 +1,19 @@
 """The named workflows. Roles come in by parameter name (`small`, `large`, `prm`); numbers with defaults are options."""
 
 from reasonweave.strategies.presets.adaptive import adaptive_consistency, deepconf, esc, short_m_at_k
+from reasonweave.strategies.presets.archon import archon
 from reasonweave.strategies.presets.cascades import attempts, capability_aware, cascade, prune_midway
 from reasonweave.strategies.presets.judged import fusion, gen_select, gen_synthesis, universal_self_consistency
+from reasonweave.strategies.presets.prompting import (
+    cot_reflection,
+    leap,
+    least_to_most,
+    plan_search,
+    re_reading,
+    round_trip,
+    self_discover,
+    skeleton,
+)
 from reasonweave.strategies.presets.sampling import best_of_n, self_consistency, single, single_large, weighted_majority
 from reasonweave.strategies.presets.searches import (
     ab_mcts,
@@ -49,6 +60,7 @@ __all__ = [
     "ab_mcts",
     "adaptive_consistency",
     "alpha_one",
+    "archon",
     "astar",
     "attempts",
     "beam",
@@ -57,6 +69,7 @@ __all__ = [
     "budget_forcing",
     "capability_aware",
     "cascade",
+    "cot_reflection",
     "deepconf",
     "deepconf_offline",
     "deer",
@@ -69,6 +82,8 @@ __all__ = [
     "gen_select",
     "gen_synthesis",
     "gsi",
+    "leap",
+    "least_to_most",
     "lookahead",
     "majority_of_bests",
     "mcts",
@@ -79,18 +94,23 @@ __all__ = [
     "perplexity_consistency",
     "pessimism",
     "phi_decoding",
+    "plan_search",
     "power_sampling",
     "prune_midway",
+    "re_reading",
     "rebase",
+    "round_trip",
     "rpc",
     "rsd",
     "selective",
     "self_certainty",
     "self_certainty_filter",
     "self_consistency",
+    "self_discover",
     "short_m_at_k",
     "single",
     "single_large",
+    "skeleton",
     "soft_best_of_n",
     "spec_reason",
     "speculative_thinking",

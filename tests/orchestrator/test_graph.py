@@ -1,28 +1,54 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
 
 from reasonweave.orchestrator import (
+    BadInput,
     Budget,
     Candidates,
+    Completion,
     Graph,
     GraphError,
     Ledger,
+    ModelError,
+    Node,
     Problem,
+    Request,
     Run,
     Sampling,
     chain,
+    check,
     drive,
+    parallel,
     solve,
+    sure,
+    unsure,
 )
+from reasonweave.orchestrator.errors import described
 from reasonweave.orchestrator.models.base import Model
-from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
+from reasonweave.orchestrator.trace import Event, Skipped
 from reasonweave.orchestrator.types import Context
-from reasonweave.strategies import BestOfN, ForceAnswer, majority, whole
+from reasonweave.strategies import (
+    ESC,
+    Agreement,
+    BestOfN,
+    Cascade,
+    ForceAnswer,
+    SoftBest,
+    Tier,
+    best,
+    escalate,
+    majority,
+    rpc,
+    weighted,
+    whole,
+)
+from reasonweave.verifiers import ProcessReward
 
 PROBLEM = Problem("what is it")
 
@@ -243,3 +269,188 @@ def test_a_limit_upstream_is_told_at_the_end() -> None:
 def test_a_node_cannot_be_called_finish() -> None:
     with pytest.raises(GraphError, match="finish"):
         Graph().add("finish", majority)
+
+
+# Nodes that say more: early exit, stand-ins, names; and what is found before a token is spent.
+
+
+def test_enough_ends_the_graph_there() -> None:
+    dear = ScriptedModel(["x"], name="dear")
+    flow = chain(Node(Mark("cheap"), enough=lambda found: found.answer == "cheap"), BestOfN(whole(dear), n=2), majority)
+    events: list[Event] = []
+    assert final(flow, Run(tracer=events.append)).answer == "cheap"
+    assert not dear.calls
+    assert [(e.path, e.why) for e in events if isinstance(e, Skipped)] == [
+        (("BestOfN",), "'Mark' was enough"),
+        (("majority",), "'Mark' was enough"),
+    ]
+
+
+def test_a_node_that_fails_is_named_by_its_path() -> None:
+    inner = chain(Mark("a"), worker=Breaks())
+    with pytest.raises(RuntimeError) as caught:
+        final(chain(Mark("b"), outer=inner))
+    assert caught.value.__notes__ == ["(in node outer/worker)"]
+    assert described(caught.value) == "RuntimeError: a bug in a part (in node outer/worker)"
+
+
+def test_a_vote_that_fails_is_named_too() -> None:
+    def broken(found: Candidates) -> Candidates:
+        raise ZeroDivisionError("nothing to divide")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        final(chain(Mark("b"), broken))
+    assert caught.value.__notes__ == ["(in node broken)"]
+
+
+def test_a_stand_in_runs_where_a_node_raises_and_the_result_says_so() -> None:
+    flow = chain(Node(Breaks(), when_failed=Mark("instead")), Mark("after"))
+    result = solve(PROBLEM, flow)
+    assert result.answer == "after"
+    assert len(result.candidates) == 3
+    assert result.errors == (
+        "RuntimeError: a bug in a part (in node Breaks; Mark(name='instead', copies=1) in its place)",
+    )
+
+
+class Dead(ScriptedModel):
+    async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        raise ModelError("server gone")
+
+
+def test_a_stand_in_runs_where_every_candidate_failed() -> None:
+    alive = ScriptedModel([r"\boxed{7}"])
+    first = BestOfN(whole(Dead(name="dead")), n=2, max_steps=1)
+    flow = chain(Node(first, when_failed=BestOfN(whole(alive), n=1, max_steps=1)), majority)
+    result = solve(PROBLEM, flow)
+    assert result.answer == "7"
+    assert any("all 2 candidates failed" in error and "server gone" in error for error in result.errors)
+
+
+def test_a_stand_in_is_for_failures_only() -> None:
+    idle = ScriptedModel(["x"])
+    result = solve(PROBLEM, chain(Node(Mark("fine"), when_failed=BestOfN(whole(idle), n=1)), Mark("after")))
+    assert not idle.calls
+    assert not result.errors
+    spent = solve(PROBLEM, chain(Node(Spend(idle), when_failed=Mark("instead"))), budget=Budget(tokens=1))
+    assert spent.answer is None  # a limit is no failure
+
+
+def test_a_users_mistake_is_not_replaced() -> None:
+    def mistaken(found: Candidates) -> Candidates:
+        raise BadInput("no such file")
+
+    with pytest.raises(BadInput, match="no such file"):
+        final(chain(Node(mistaken, when_failed=majority)))
+
+
+BAD_PARTS = {
+    "a class": (BestOfN, "call it, as BestOfN"),
+    "a step policy": (whole(ScriptedModel()), "step policy.*BestOfN"),
+    "a verifier": (ProcessReward(ScriptedReward()), "is a verifier.*verifier="),
+    "a number": (3, "neither a strategy"),
+    "two arguments": (lambda a, b: a, "called with one candidate set"),
+    "none": (lambda: Candidates(), "called with one candidate set"),
+    "a factory": (rpc, r"returns \w+.*did you mean rpc\(…\)"),
+}
+
+
+@pytest.mark.parametrize(("part", "told"), BAD_PARTS.values(), ids=BAD_PARTS)
+def test_what_is_no_part_is_told_when_it_is_added(part: object, told: str) -> None:
+    with pytest.raises(GraphError, match=told):
+        chain(part)  # type: ignore[arg-type]
+
+
+def test_a_vote_that_returns_something_else_is_told() -> None:
+    with pytest.raises(GraphError, match=r"node vote: .* returned int, not Candidates"):
+        final(chain(Mark("a"), vote=lambda found: 3))  # type: ignore[arg-type, return-value]
+
+
+def test_a_strategy_that_yields_something_else_is_told() -> None:
+    class Yields:
+        async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+            yield 4  # type: ignore[misc]
+
+    with pytest.raises(GraphError, match="Yields yielded 4, not Candidates"):
+        final(chain(Yields()))
+
+
+def scoring(model: Model) -> BestOfN:
+    return BestOfN(whole(model), n=2, verifier=ProcessReward(ScriptedReward()))
+
+
+def test_votes_by_scores_where_there_are_none_are_found_before_a_token_is_spent() -> None:
+    model = ScriptedModel()
+    for flow in (
+        chain(BestOfN(whole(model), n=2), weighted),
+        chain(BestOfN(whole(model), n=2), best),
+        chain(ESC(whole(model), n=4), SoftBest()),
+        chain(parallel(BestOfN(whole(model), n=2), BestOfN(whole(model), n=3)), weighted),
+        Cascade((Tier(chain(BestOfN(whole(model), n=2), weighted), Agreement()), Tier(scoring(model)))),
+    ):
+        with pytest.raises(GraphError, match=r"chooses by scores, and .* gives none"):
+            solve(PROBLEM, flow)
+    assert not model.calls
+    for flow in (
+        chain(scoring(model), weighted),
+        chain(parallel(scoring(model), BestOfN(whole(model), n=1)), weighted),
+        chain(BestOfN(whole(model), n=2), Mark("might score"), weighted),
+        chain(weighted),
+    ):
+        check(flow)
+
+
+def test_a_graph_inside_is_checked_before_the_one_outside_begins() -> None:
+    model, two = ScriptedModel(), Graph()
+    two.add("a", Mark("a"))
+    two.add("b", Mark("b"))
+    for flow in (chain(BestOfN(whole(model)), two), chain(BestOfN(whole(model)), escalate(two))):
+        with pytest.raises(GraphError, match=r"exactly one last node.*'a' and 'b' lead nowhere"):
+            solve(PROBLEM, flow)
+    assert not model.calls
+
+
+def test_budgets_that_can_never_be_are_found() -> None:
+    inner = chain(Node(Mark("a"), budget=Budget(tokens=500)))
+    with pytest.raises(GraphError, match="node outer/Mark may spend tokens=500, and the node around it only 100"):
+        check(chain(outer=Node(inner, budget=Budget(tokens=100))))
+    check(chain(outer=Node(inner, budget=Budget(tokens=500, calls=3))))
+    model = ScriptedModel(role="small")
+    with pytest.raises(GraphError, match="node BestOfN: its budget limits 'larg', and its models are small"):
+        check(chain(Node(BestOfN(whole(model)), budget=Budget(larg=Budget(calls=1)))))
+    both = Node(
+        chain(Node(BestOfN(whole(model)), budget=Budget(small=Budget(calls=9)))), budget=Budget(small=Budget(calls=2))
+    )
+    with pytest.raises(GraphError, match="may spend calls=9 by small, and the node around it only 2"):
+        check(chain(both))
+    # a budget given for one run may be smaller than what nodes may spend: it is the run's to say
+    assert solve(PROBLEM, chain(Node(Mark("a"), budget=Budget(tokens=500))), budget=Budget(tokens=1)).answer == "a"
+
+
+def test_other_mistakes_in_nodes() -> None:
+    with pytest.raises(GraphError, match="without '/'"):
+        Graph().add("a/b", majority)
+    with pytest.raises(GraphError, match=r"when=0\.6 is no function"):
+        Graph().add("a", majority, when=0.6)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="write Budget"):
+        Graph().add("a", majority, budget=500)  # type: ignore[arg-type]
+    graph = Graph()
+    graph.add("a", majority)
+    with pytest.raises(GraphError, match="one of them twice"):
+        graph.add("b", majority, after=["a", "a"])
+    with pytest.raises(GraphError, match="is said by the chain"):
+        chain(Node(majority, after=("x",)))
+    with pytest.raises(GraphError, match="of nothing"):
+        parallel()
+    assert list(chain(majority, majority, vote=majority).nodes) == ["majority", "majority-2", "vote"]
+
+
+def test_conditions() -> None:
+    clear = Candidates(answer="4", confidence=0.7)
+    assert sure(0.7)(clear)
+    assert not sure(0.71)(clear)
+    assert unsure(0.71)(clear)
+    assert unsure()(Candidates(confidence=0.9))
+    assert unsure()(Candidates(answer="4"))
+    assert not sure(0.0)(Candidates(answer="4", confidence=float("nan")))
+    assert repr(sure(0.7)) == "Sure(least=0.7)"
