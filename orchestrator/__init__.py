@@ -33,6 +33,7 @@ from reasonweave.orchestrator.protocols import (
     Verifier,
 )
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.shares import Share
 from reasonweave.orchestrator.solve import Result, asolve, solve
 from reasonweave.orchestrator.solve_each import Batch, asolve_each, solve_each
 from reasonweave.orchestrator.tool_calls import ToolCall, ToolCalls, calls_in
@@ -87,6 +88,7 @@ __all__ = [
     "Sampling",
     "Score",
     "SeedReuse",
+    "Share",
     "Step",
     "StepPolicy",
     "Strategy",

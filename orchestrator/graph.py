@@ -20,7 +20,7 @@ from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import GraphError, Path, SeedReuse, UserError, described, located, show
 from reasonweave.orchestrator.protocols import Aggregator, Condition, Finish, Strategy
 from reasonweave.orchestrator.run import Run
-from reasonweave.orchestrator.shares import shared
+from reasonweave.orchestrator.shares import Share, shared
 from reasonweave.orchestrator.trace import Ended, Failed, Skipped, Started
 from reasonweave.orchestrator.types import Candidates
 
@@ -35,15 +35,15 @@ class Node:
         chain(Node(cheap, budget=Budget(tokens=500)), Node(majority, enough=sure(0.9)), dear, majority)
 
     A node with one parent gets that parent's set, with several their concatenation, in order. It runs where `when` (None:
-    always) is true of what it gets, and otherwise is skipped. `budget` limits it alone. Where `enough` is true of what it gives,
-    the graph ends there with its set, and what comes later is skipped. `when_failed` runs in its place, on the same set, where it
-    raises or each of its candidates failed; without it an error ends the graph.
+    always) is true of what it gets, and otherwise is skipped. `budget` limits it alone; a `Share` is a part of what is left then.
+    Where `enough` is true of what it gives, the graph ends there with its set, and what comes later is skipped. `when_failed`
+    runs in its place, on the same set, where it raises or each of its candidates failed; without it an error ends the graph.
     """
 
     part: Strategy | Aggregator
     after: tuple[str, ...] = ()
     when: Condition | None = None
-    budget: Budget | None = None
+    budget: Budget | Share | None = None
     enough: Condition | None = None
     when_failed: Strategy | Aggregator | None = None
 
@@ -78,7 +78,7 @@ class Graph:
         *,
         after: str | Iterable[str] = (),
         when: Condition | None = None,
-        budget: Budget | None = None,
+        budget: Budget | Share | None = None,
         enough: Condition | None = None,
         when_failed: Strategy | Aggregator | None = None,
     ) -> str:
@@ -105,7 +105,7 @@ class Graph:
                 raise GraphError(
                     f"node {name!r}: {said}={condition!r} is no function of a candidate set; try sure(0.6)"
                 )
-        if budget is not None and not isinstance(budget, Budget):
+        if budget is not None and not isinstance(budget, Budget | Share):
             raise GraphError(f"node {name!r}: budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
         self._nodes[name] = Node(node, parents, when, budget, enough, when_failed)
         self._dag.add_node(name)
@@ -166,7 +166,7 @@ class Graph:
         _ = self.sink
         for name, node in self._nodes.items():
             here = (*path, name)
-            if node.budget is not None:
+            if isinstance(node.budget, Budget):
                 check_roles(here, node.part, node.budget)
             if getattr(node.part, "reads_scores", False) and self._unscored(name):
                 before = " and ".join(map(repr, node.after))
@@ -254,7 +254,8 @@ class Graph:
     async def _run(self, name: str, given: Candidates, run: Run) -> Candidates:
         """One node's set, or that of what stands in for it."""
         node = self._nodes[name]
-        here = run.child(name, budget=node.budget)
+        budget = node.budget.of(run.ledger) if isinstance(node.budget, Share) else node.budget
+        here = run.child(name, budget=budget)
         try:
             found = await _ran(node.part, given, here)
         except Exception as error:
@@ -284,7 +285,8 @@ def check(strategy: object) -> None:
     for inner in within(strategy):
         if isinstance(inner.part, Graph):
             inner.part.check(inner.path)
-            limits |= {(*inner.path, n): node.budget for n, node in inner.part.nodes.items() if node.budget is not None}
+            nodes = inner.part.nodes.items()
+            limits |= {(*inner.path, n): node.budget for n, node in nodes if isinstance(node.budget, Budget)}
     check_budgets(limits)
 
 

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reasonweave.orchestrator.budget import AMOUNT, Budget, Ledger
+from reasonweave.orchestrator.errors import BadInput
 from reasonweave.orchestrator.types import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of whatever is left when it is asked for, 0..1: what a node may spend where the whole is not known beforehand.
+
+    chain(Node(search, budget=Share(0.7)), majority, escalate(dear))   # something is left to escalate with
+    """
+
+    part: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.part, int | float) and 0 <= self.part <= 1):
+            raise BadInput(f"Share({self.part!r}): a part of what is left, 0 to 1")
+
+    def of(self, ledger: Ledger) -> Budget:
+        """So much of every limit that applies under this account; no limit where there is none."""
+        roles = {role: _budget(self._cut(ledger.left(role))) for role in roles_of(ledger)}
+        return _budget(self._cut(ledger.left()), roles)
+
+    def _cut(self, left: Mapping[str, float]) -> dict[str, float]:
+        return {name: self.part * rest for name, rest in left.items()}
+
+
+def roles_of(ledger: Ledger) -> set[str]:
+    """The roles that an account, or one above it, limits."""
+    return {role for node in ledger.lineage() for role in node.limit.roles}
 
 
 class Shares:
@@ -34,7 +63,7 @@ class Shares:
 
     def limit(self) -> Budget:
         """What each of those that still run may use by now."""
-        roles = {role for node in self.parent.lineage() for role in node.limit.roles}
+        roles = roles_of(self.parent)
         whole = self._cut(self.parent.left(), [member.used for member in self._live])
         shares = {
             role: _budget(self._cut(self.parent.left(role), [m.used_by(role) for m in self._live])) for role in roles

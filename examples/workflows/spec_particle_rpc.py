@@ -1,6 +1,6 @@
 """SpecReason steps inside a particle filter; its candidates feed an RPC vote; where that is unsure, the large model is asked."""
 
-from reasonweave.orchestrator import Model, Strategy, Verifier, chain
+from reasonweave.orchestrator import Model, Node, Share, Strategy, Verifier, chain
 from reasonweave.strategies import (
     BestOfN,
     ForceAnswer,
@@ -20,7 +20,7 @@ def workflow(
 ) -> Strategy:
     """A particle filter over SpecReason steps, an RPC vote, and a majority of the large model where the vote is unsure."""
     return chain(
-        ParticleFilter(Guard(spec_reason(small, large, judge)), Newest(prm), n=n),
+        Node(ParticleFilter(Guard(spec_reason(small, large, judge)), Newest(prm), n=n), budget=Share(0.7)),
         rpc(),
         escalate(chain(BestOfN(whole(large), n=again, max_steps=1), majority), below=below),
         finish=ForceAnswer(large),

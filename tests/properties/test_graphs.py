@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reasonweave.orchestrator import (
+    BadInput,
     Budget,
     Candidate,
     Candidates,
@@ -20,6 +21,7 @@ from reasonweave.orchestrator import (
     Problem,
     Run,
     Sampling,
+    Share,
     Step,
     chain,
     drive,
@@ -303,3 +305,20 @@ def test_what_was_finished_within_any_budget_comes_out(tokens: int) -> None:
     result = solve(PROBLEM, flow, budget=Budget(tokens=tokens))
     assert result.tokens <= tokens
     assert len([c for c in result.candidates if c.steps]) == result.total.calls
+
+
+def test_a_share_is_a_part_of_what_is_left_then() -> None:
+    models = [ScriptedModel(["x"], name=name) for name in "abc"]
+    first, second, third = (Ask(model, 100) for model in models)
+    flow = chain(a=Node(first, budget=Share(0.5)), b=Node(second, budget=Share(0.5)), c=third)
+    solve(PROBLEM, flow, budget=Budget(calls=20))
+    assert [len(model.calls) for model in models] == [10, 5, 5]
+    role = [ScriptedModel(["x"], name=name, role="large") for name in "ab"]
+    flow = chain(a=Node(Ask(role[0], 9), budget=Share(0.5)), b=Ask(role[1], 9))
+    solve(PROBLEM, flow, budget=Budget(large=Budget(calls=8)))
+    assert [len(model.calls) for model in role] == [4, 4]
+    free = ScriptedModel(["x"])
+    solve(PROBLEM, chain(Node(Ask(free, 9), budget=Share(0.0))))
+    assert len(free.calls) == 9
+    with pytest.raises(BadInput, match="0 to 1"):
+        Share(70)
