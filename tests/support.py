@@ -31,6 +31,16 @@ MODEST: dict[str, Any] = {
     "moves": 2,
     "gamma": 2,
     "judge_tokens": 96,
+    "rounds": 2,
+    "remarks": 1,
+    "edits": 1,
+    "feedback_tokens": 64,
+    "summary_tokens": 64,
+    "critique_tokens": 64,
+    "note_tokens": 64,
+    "questions": 2,
+    "agents": 2,
+    "observations": 2,
 }
 
 

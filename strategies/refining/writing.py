@@ -24,7 +24,7 @@ Excerpt: TypeAlias = Callable[[Candidate], str]
 class Reading:
     """What one new answer is written from: earlier answers, in the order in which they are shown, and remarks on them.
 
-    Without sources a fresh answer is asked for. `remarks` are a critic's words, a verifier's findings, lessons of earlier attempts.
+    Without sources a fresh answer is asked for. `remarks` are a critic's words, a verifier's findings, earlier lessons.
     """
 
     problem: Problem
@@ -53,8 +53,8 @@ def full_text(candidate: Candidate) -> str:
 class Prompted:
     """A writer that asks `model`: with the problem alone where there is nothing to read, else with `prompt`.
 
-    In the prompt, {problem}, {solutions} (numbered from [1]), {solution} (the first of them, bare), {count} and {remarks} are filled
-    in. `excerpt` says how an answer is shown. The whole solution is written in one call, at most `max_tokens` tokens.
+    In the prompt, {problem}, {solutions} (numbered from [1]), {solution} (the first of them, bare), {count} and {remarks} are
+    filled in. `excerpt` says how an answer is shown. The whole solution is written in one call, at most `max_tokens` tokens.
     """
 
     model: Model
