@@ -14,18 +14,19 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reasonweave.orchestrator import Budget, Strategy, Verifier, asolve, chain, open_model
+from reasonweave.orchestrator import Aggregator, Budget, Strategy, Verifier, asolve, chain, joined, open_model
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.registry import Workflow
+from reasonweave.orchestrator.solve import answer_of
 from reasonweave.strategies import (
     BestOfN,
-    ForceAnswer,
     Guard,
     Newest,
     ParticleFilter,
@@ -72,42 +73,46 @@ class Lab:
         assert isinstance(flow, Strategy)
         return flow
 
-    def parts(self) -> dict[str, Build]:
-        """The flow's parts, each alone, at a size n."""
-        small, large, finish = self.small, self.large, ForceAnswer(self.large)
-        drafted = Guard(spec_reason(small, large, self.judge))
-        steps = Guard(Sample(small))
+    def parts(self) -> dict[str, tuple[int, Build, Mapping[str, Aggregator]]]:
+        """The flow's parts, each alone: the size at which it spends about as much as the flow, it at a size n, and its votes."""
+        small, large = self.small, self.large
+        drafted, steps = spec_reason(small, large, self.judge), Guard(Sample(small))
         return {
-            "small, RPC": lambda n: chain(BestOfN(whole(small), n, max_steps=1), rpc(), finish=finish),
-            "large, majority": lambda n: chain(BestOfN(whole(large), n, max_steps=1), majority, finish=finish),
-            "SpecReason, majority": lambda n: chain(BestOfN(drafted, n), majority, finish=finish),
-            "SpecReason, RPC": lambda n: chain(BestOfN(drafted, n), rpc(), finish=finish),
-            "particle filter, best": lambda n: chain(ParticleFilter(steps, Newest(self.prm), n), best, finish=finish),
-            "particle filter, vote": lambda n: chain(
-                ParticleFilter(steps, Newest(self.prm), n), posterior, finish=finish
+            "small": (64, lambda n: BestOfN(whole(small), n, max_steps=1), {"RPC": rpc()}),
+            "large": (8, lambda n: BestOfN(whole(large), n, max_steps=1), {"majority": majority, "RPC": rpc()}),
+            "SpecReason": (8, lambda n: BestOfN(drafted, n), {"majority": majority, "RPC": rpc()}),
+            "particle filter": (
+                16,
+                lambda n: ParticleFilter(steps, Newest(self.prm), n),
+                {"best": best, "vote": posterior, "RPC": rpc()},
             ),
-            "small, escalated": lambda n: chain(
-                BestOfN(whole(small), n, max_steps=1),
-                majority,
-                escalate(chain(BestOfN(whole(large), 4, max_steps=1), majority), 0.6),
-                finish=finish,
-            ),
-            "flow without escalation": lambda n: chain(
-                ParticleFilter(drafted, Newest(self.prm), n), rpc(), finish=finish
+            "small, escalated": (64, self._escalated, {"": joined}),
+            "flow without escalation": (
+                16,
+                lambda n: ParticleFilter(drafted, Newest(self.prm), n),
+                {"RPC": rpc(), "best": best, "vote": posterior},
             ),
         }
 
+    def _escalated(self, n: int) -> Strategy:
+        anew = chain(BestOfN(whole(self.large), 4, max_steps=1), majority)
+        return chain(BestOfN(whole(self.small), n, max_steps=1), majority, escalate(anew, 0.6))
 
-async def measured(flow: Strategy, examples: Sequence[Example], budget: Budget | None) -> list[dict[str, Any]]:
+
+async def measured(
+    flow: Strategy, examples: Sequence[Example], budget: Budget | None, votes: Mapping[str, Aggregator]
+) -> list[dict[str, Any]]:
+    """What came of each problem: was the answer right (under each vote), and what it cost."""
     gate = asyncio.Semaphore(CONNECTIONS)
 
     async def one(example: Example) -> dict[str, Any]:
         async with gate:
             own = problem_seed(0, example.problem.id)
             result = await asolve(example.problem, flow, budget=budget, seed=own)
+        found = replace(result.candidates, seed=own)
         return {
             "id": example.problem.id,
-            "right": example.correct(result.answer),
+            "right": {name: example.correct(answer_of(vote(found))) for name, vote in votes.items()},
             "answered": result.answer is not None,
             "tokens": result.tokens,
             "flops": result.total.flops,
@@ -116,35 +121,40 @@ async def measured(flow: Strategy, examples: Sequence[Example], budget: Budget |
     return await asyncio.gather(*(one(example) for example in examples))
 
 
-def rows(out: Path, name: str, flow: Strategy, limit: int, budget: Budget | None = None, report: bool = False) -> Any:
+AS_IT_IS: Mapping[str, Aggregator] = {"": joined}
+
+
+def rows(
+    args: argparse.Namespace,
+    name: str,
+    flow: Strategy,
+    budget: Budget | None = None,
+    votes: Mapping[str, Aggregator] = AS_IT_IS,
+) -> list[dict[str, Any]] | None:
     """What is there of a setting; measured first where it is not."""
-    file = out / f"{name.replace(', ', '-').replace(' ', '-')}.json"
-    if file.exists():
-        return json.loads(file.read_text())[:limit]
-    if report:
-        return None
-    began = time.monotonic()
-    found = asyncio.run(measured(flow, LabTask().examples(limit), budget))
-    file.write_text(json.dumps(found))
-    print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return found
+    file = args.out / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+    if not file.exists() and not args.report:
+        began = time.monotonic()
+        found = asyncio.run(measured(flow, LabTask().examples(args.limit), budget, votes))
+        file.write_text(json.dumps(found))
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return json.loads(file.read_text())[: args.limit] if file.exists() else None
 
 
 def mean(found: Sequence[dict[str, Any]], key: str) -> float:
     return float(np.mean([row[key] for row in found]))
 
 
-def shown(found: Sequence[dict[str, Any]]) -> str:
-    right = sum(row["right"] for row in found)
+def shown(found: Sequence[dict[str, Any]], vote: str = "") -> str:
+    right = sum(row["right"][vote] for row in found)
     low, high = wilson(right, len(found))
     return f"{100 * right / len(found):.1f} % | {100 * low:.1f}–{100 * high:.1f}"
 
 
 def parts(args: argparse.Namespace) -> None:
-    """The flow, then each part at the first size that spends as much as it, and at the one before."""
+    """The flow, then each part at the first of its sizes that spends as much."""
     lab = Lab()
-    flow = rows(args.out, FLOW, lab.workflow(FLOW), args.limit, report=args.report)
-    if flow is None:
+    if (flow := rows(args, FLOW, lab.workflow(FLOW))) is None:
         return
     target = mean(flow, "flops")
     print(
@@ -153,17 +163,19 @@ def parts(args: argparse.Namespace) -> None:
     print("| | n | accuracy | 95 % | tokens | FLOPs | difference, points |")
     print("|---|---:|---:|---|---:|---:|---|")
     print(f"| **the flow** | 16 | {shown(flow)} | {mean(flow, 'tokens'):,.0f} | {scaled(target)} | |")
-    for name, build in lab.parts().items():
-        for n in SIZES:
-            found = rows(args.out, f"{name} n={n}", build(n), args.limit, report=args.report)
-            if found is None:
+    for name, (start, build, votes) in lab.parts().items():
+        for n in (size for size in SIZES if size >= start):
+            if (found := rows(args, f"{name} n={n}", build(n), votes=votes)) is None:
                 break
             spent = mean(found, "flops")
-            if n == SIZES[-1] or spent >= target or args.all:
-                gap = [100.0 * (a["right"] - b["right"]) for a, b in zip(flow, found, strict=True)]
+            if n < SIZES[-1] and spent < target and not args.all:
+                continue
+            for vote in votes:
+                gap = [100.0 * (a["right"][""] - b["right"][vote]) for a, b in zip(flow, found, strict=True)]
                 low, high = bootstrap_mean(gap, draws=4000)
                 told = f"{np.mean(gap):+.1f} [{low:+.1f}, {high:+.1f}]"
-                print(f"| {name} | {n} | {shown(found)} | {mean(found, 'tokens'):,.0f} | {scaled(spent)} | {told} |")
+                costs = f"{mean(found, 'tokens'):,.0f} | {scaled(spent)}"
+                print(f"| {', '.join(filter(None, (name, vote)))} | {n} | {shown(found, vote)} | {costs} | {told} |")
             if spent >= target:
                 break
 
@@ -179,15 +191,17 @@ def budgets(args: argparse.Namespace) -> None:
         cells, before = [], None
         for tokens in BUDGETS:
             budget = None if tokens is None else Budget(tokens=tokens)
-            found = rows(args.out, f"{name} at {tokens}", lab.workflow(name), args.limit, budget, args.report)
+            found = rows(args, f"{name} at {tokens}", lab.workflow(name), budget)
             if found is None:
                 cells.append("")
                 continue
             assert tokens is None or all(row["tokens"] <= tokens for row in found), f"{name}: over {tokens}"
             silent = sum(not row["answered"] for row in found)
-            cells.append(f"{100 * mean(found, 'right'):.1f}" + (f" ({silent} silent)" if silent else ""))
+            cells.append(
+                f"{100 * np.mean([row['right'][''] for row in found]):.1f}" + (f" ({silent} silent)" if silent else "")
+            )
             if before is not None:
-                gap = [100.0 * (b["right"] - a["right"]) for a, b in zip(before, found, strict=True)]
+                gap = [100.0 * (b["right"][""] - a["right"][""]) for a, b in zip(before, found, strict=True)]
                 low, high = bootstrap_mean(gap, draws=4000)
                 if high < 0:
                     falls.append(f"{name} at {tokens}: {np.mean(gap):+.1f} [{low:+.1f}, {high:+.1f}]")

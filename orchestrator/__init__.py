@@ -9,6 +9,7 @@ if __name__ == "orchestrator":
 from reasonweave.orchestrator.answers import BoxedAnswers, FreeText
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates, Reserve
 from reasonweave.orchestrator.conditions import sure, unsure
+from reasonweave.orchestrator.drawing import draw_run
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import (
     BadInput,
@@ -21,8 +22,10 @@ from reasonweave.orchestrator.errors import (
     UserError,
 )
 from reasonweave.orchestrator.graph import Graph, Node, chain, check, joined, parallel
+from reasonweave.orchestrator.happened import Happened, account
 from reasonweave.orchestrator.models.base import Model, Rating, Request, RewardModel
 from reasonweave.orchestrator.models.spec import open_model
+from reasonweave.orchestrator.outline import outline
 from reasonweave.orchestrator.protocols import (
     Aggregator,
     AnswerSpace,
@@ -68,6 +71,7 @@ __all__ = [
     "FreeText",
     "Graph",
     "GraphError",
+    "Happened",
     "Jsonl",
     "Ledger",
     "Message",
@@ -99,14 +103,17 @@ __all__ = [
     "Usage",
     "UserError",
     "Verifier",
+    "account",
     "asolve",
     "asolve_each",
     "calls_in",
     "chain",
     "check",
+    "draw_run",
     "drive",
     "joined",
     "open_model",
+    "outline",
     "parallel",
     "solve",
     "solve_each",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -31,19 +32,29 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
 
     Where a limit ended it, `stopped` says which, and nothing that was yielded is lost.
     """
+    last = roots
+    async with aclosing(driven(strategy, roots, run)) as snapshots:
+        async for snapshot in snapshots:
+            last = snapshot
+    return last
+
+
+async def driven(strategy: Strategy, roots: Candidates, run: Run) -> AsyncGenerator[Candidates, None]:
+    """`drive`, snapshot by snapshot: the last one is what `drive` returns."""
     began = time.monotonic()
     run.emit(Started(run.path, repr(strategy), len(roots)))
     last = replace(roots, answer=None, confidence=None, stopped=None)
+    told: Candidates | None = None
     try:
         snapshots = strategy.search(roots, run)
         try:
             async for snapshot in snapshots:
                 if not isinstance(snapshot, Candidates):
-                    raise GraphError(
-                        f"{show(run.path)}: {type(strategy).__name__} yielded {snapshot!r:.60}, not Candidates"
-                    )
-                last = snapshot
+                    who = f"{show(run.path)}: {type(strategy).__name__}"
+                    raise GraphError(f"{who} yielded {snapshot!r:.60}, not Candidates")
+                last = told = snapshot
                 run.emit(Snapshot(run.path, len(last), sum(c.done for c in last), last.answer))
+                yield last
         finally:
             if isinstance(snapshots, AsyncGenerator):
                 await snapshots.aclose()
@@ -54,7 +65,8 @@ async def drive(strategy: Strategy, roots: Candidates, run: Run) -> Candidates:
     if last.stopped is None and run.cut_short:
         last = replace(last, stopped=run.cut_short)
     run.emit(Ended(run.path, len(last), last.answer, last.stopped, time.monotonic() - began))
-    return last
+    if last is not told:
+        yield last
 
 
 def _limit(error: BaseException) -> OverBudget:

@@ -24,6 +24,9 @@ from reasonweave.orchestrator.shares import Share, shared
 from reasonweave.orchestrator.trace import Ended, Failed, Skipped, Started
 from reasonweave.orchestrator.types import Candidates
 
+INSTEAD = "instead"
+"""The part of a path under which a node's `when_failed` runs."""
+RESERVED = {"finish": "a graph's own finish", INSTEAD: "what runs in the place of a node", "run": "the whole run"}
 FINISH_SHARE = 0.1
 """Share of a time limit that is kept back for the finish."""
 
@@ -89,8 +92,8 @@ class Graph:
         parents = (after,) if isinstance(after, str) else tuple(after)
         if not isinstance(name, str) or not name or "/" in name:
             raise GraphError(f"a node cannot be called {name!r}: its name is a text without '/', which separates paths")
-        if name == "finish":
-            raise GraphError("a node cannot be called 'finish': that is what a graph's own finish is called")
+        if name in RESERVED:
+            raise GraphError(f"a node cannot be called {name!r}: that is what {RESERVED[name]} is called in paths")
         if name in self._nodes:
             raise GraphError(f"node {name!r} is there already; names must differ")
         if unknown := [p for p in parents if p not in self._nodes]:
@@ -288,10 +291,6 @@ def check(strategy: object) -> None:
             nodes = inner.part.nodes.items()
             limits |= {(*inner.path, n): node.budget for n, node in nodes if isinstance(node.budget, Budget)}
     check_budgets(limits)
-
-
-INSTEAD = "instead"
-"""The part of a path under which a node's `when_failed` runs."""
 
 
 async def _ran(part: Strategy | Aggregator, given: Candidates, run: Run) -> Candidates:

@@ -4,7 +4,6 @@ from reasonweave.orchestrator import Model, Node, Share, Strategy, Verifier, cha
 from reasonweave.strategies import (
     BestOfN,
     ForceAnswer,
-    Guard,
     Newest,
     ParticleFilter,
     escalate,
@@ -20,7 +19,7 @@ def workflow(
 ) -> Strategy:
     """A particle filter over SpecReason steps, an RPC vote, and a majority of the large model where the vote is unsure."""
     return chain(
-        Node(ParticleFilter(Guard(spec_reason(small, large, judge)), Newest(prm), n=n), budget=Share(0.7)),
+        Node(ParticleFilter(spec_reason(small, large, judge), Newest(prm), n=n), budget=Share(0.7)),
         rpc(),
         escalate(chain(BestOfN(whole(large), n=again, max_steps=1), majority), below=below),
         finish=ForceAnswer(large),

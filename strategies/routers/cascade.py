@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.budget import Budget
@@ -63,6 +63,10 @@ _SPAN = 3.0
 """Nats over which the two scores by log-probability spread, as published."""
 
 
+Arrows: TypeAlias = dict[tuple[Path, Path], str]
+"""Which of the parts `inside` a strategy comes before which, and on what condition, in words: for drawing."""
+
+
 class Confidence(Protocol):
     """How sure a tier of a cascade may be of its answer: a number in 0..1; nan, and an `error`, where it cannot be told."""
 
@@ -109,6 +113,17 @@ class Cascade:
         return found | {
             ("confidence", i): tier.confidence for i, tier in enumerate(self.tiers) if tier.confidence is not None
         }
+
+    @property
+    def arrows(self) -> Arrows:
+        """In which order the flows are asked, and when."""
+        found: Arrows = {}
+        for i, tier in enumerate(self.tiers[:-1]):
+            if tier.confidence is not None:
+                enough = tier.confidence.enough if tier.threshold is None else tier.threshold
+                found[("tier", i), ("confidence", i)] = ""
+                found[("confidence", i), ("tier", i + 1)] = f"below {enough:.3g}"
+        return found
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         standing: Candidates | None = None

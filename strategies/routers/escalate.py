@@ -12,7 +12,7 @@ from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.trace import Skipped
 from reasonweave.orchestrator.types import Candidates, shown
-from reasonweave.strategies.routers.cascade import Agreement, Confidence, answering, told_with
+from reasonweave.strategies.routers.cascade import Agreement, Arrows, Confidence, answering, told_with
 
 
 def as_it_is(candidates: Candidates) -> Candidates:
@@ -43,6 +43,11 @@ class Escalate:
         """The flow and what tells how sure the set is, by where they run."""
         return {("escalated",): self.strategy, ("confidence",): self.by}
 
+    @property
+    def arrows(self) -> Arrows:
+        """When the flow runs."""
+        return {(("confidence",), ("escalated",)): f"below {self.below:g}"}
+
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         standing = roots
         yield standing
@@ -51,7 +56,7 @@ class Escalate:
             standing = told_with(roots, score)
             yield standing
             if score.value >= self.below:
-                run.emit(Skipped((*run.path, "escalated"), f"confidence {score.value:.2f} is not below {self.below:g}"))
+                run.emit(Skipped((*run.path, "escalated"), f"its confidence is not below {self.below:g}"))
                 return
         found = await drive(self.strategy, self.given(roots), run.child("escalated", budget=self.budget))
         if found.abstains or answering(found):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reasonweave.orchestrator.answers import after_thinking
-from reasonweave.orchestrator.drive import afforded, drive
+from reasonweave.orchestrator.drive import afforded, drive, driven
 from reasonweave.orchestrator.errors import BadInput, Path
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.prompts import filled
@@ -18,7 +19,7 @@ from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.scoring import absolute, scored
 from reasonweave.orchestrator.trace import Skipped
 from reasonweave.orchestrator.types import Candidate, Candidates, Context, Message, Sampling
-from reasonweave.strategies.routers.cascade import answering
+from reasonweave.strategies.routers.cascade import Arrows, answering
 from reasonweave.strategies.searches.live import score, value
 
 ROUTE_PROMPT = """\
@@ -92,6 +93,11 @@ class TryFirst:
         """The probe and the verifier, by where they run."""
         return {("probe",): self.probe, ("score",): self.verifier}
 
+    @property
+    def arrows(self) -> Arrows:
+        """The probe comes first."""
+        return {(("probe",), ("score",)): ""}
+
     async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
         found = await drive(self.probe, roots, run.child("probe"))
         first = answering(found)[:1]
@@ -116,6 +122,11 @@ class Select:
         """The flows and the chooser, by where they run."""
         return {**{(name,): flow for name, flow in self.flows.items()}, ("choose",): self.by}
 
+    @property
+    def arrows(self) -> Arrows:
+        """The choice comes before the flows."""
+        return {(("choose",), (name,)): "" for name in self.flows}
+
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         weights = await self.by.weigh(self.flows, roots, run.child("choose"))
         names = list(self.flows)
@@ -123,8 +134,9 @@ class Select:
         for i, name in enumerate(names):
             if i != chosen:
                 run.emit(Skipped((*run.path, name), f"{names[chosen]!r} was chosen"))
-        async for found in self.flows[names[chosen]].search(roots, run.child(names[chosen])):
-            yield found
+        async with aclosing(driven(self.flows[names[chosen]], roots, run.child(names[chosen]))) as sets:
+            async for found in sets:
+                yield found
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,12 @@ class Bandit:
         """The flows, the verifier and the prior, by where they run; a flow runs at "round", its number, its name."""
         found: dict[Path, object] = {(name,): flow for name, flow in self.flows.items()}
         return found | {("score",): self.verifier} | ({("prior",): self.prior} if self.prior is not None else {})
+
+    @property
+    def arrows(self) -> Arrows:
+        """The flows come before the score, and the prior before the flows."""
+        found: Arrows = {((name,), ("score",)): "" for name in self.flows}
+        return found | ({(("prior",), (name,)): "" for name in self.flows} if self.prior is not None else {})
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         names = list(self.flows)

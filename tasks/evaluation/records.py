@@ -20,6 +20,8 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_serializer
 
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.happened import Course, Visit
+from reasonweave.orchestrator.outline import texts
 from reasonweave.orchestrator.types import Candidate, Usage
 
 SCHEMA = 2
@@ -111,7 +113,51 @@ class SampleRecord:
         )
 
 
-_DEFAULTS = {field.name: field.default for field in fields(SampleRecord)}
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What happened at one node of the workflow (`happened.Visit`): how often it `started` and `ended`, with how many candidates
+    in all, its last answer, why it was stopped or skipped, what failed and what ran in its place, and which promises a verifier
+    there broke. Its cost is that of the calls at and below its path, its time is under `times`. In the file, what has its default
+    is left out."""
+
+    path: str
+    started: int = 1
+    ended: int = 1
+    given: int = 0
+    got: int = 0
+    answered: int = 0
+    answer: str | None = None
+    stopped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str, visit: Visit) -> NodeRecord:
+        held: dict[str, Any] = {name: getattr(visit, name) for name in _VISIT}
+        held |= {name: tuple(value) for name, value in held.items() if isinstance(value, list)}
+        return cls(path, **held)
+
+    @property
+    def visit(self) -> Visit:
+        """It as a tracer keeps it, without calls and time."""
+        held: dict[str, Any] = {name: getattr(self, name) for name in _VISIT}
+        held |= {name: list(value) for name, value in held.items() if isinstance(value, tuple)}
+        return Visit(**held)
+
+
+_VISIT = [field.name for field in fields(NodeRecord) if field.name != "path"]
+_DEFAULTS = {kind: {field.name: field.default for field in fields(kind)} for kind in (SampleRecord, NodeRecord)}
+_SPENT_AT = "node "
+"""What stands before a node's path where its seconds are told, under `times`."""
+
+
+def nodes_of(course: Course) -> tuple[list[NodeRecord], dict[str, float]]:
+    """How a problem went, as a record keeps it: the nodes, sorted by path, and their times."""
+    visits = sorted((path, visit) for path, visit in course.visits.items() if visit.told)
+    named = [("/".join(path) or "run", visit) for path, visit in visits]
+    times = {f"{_SPENT_AT}{path}": round(visit.seconds, 4) for path, visit in named if visit.ended}
+    return [NodeRecord.of(path, visit) for path, visit in named], times
 
 
 class Record(BaseModel):
@@ -121,7 +167,7 @@ class Record(BaseModel):
     `cut` is the part of the usage that went into calls which were ended early because nobody wanted the rest, `saved` what those
     had held and did not use; None where there were none.
     `samples` are the final candidates, in their order, of `drawn` that were begun from the bare problem; `prompt_tokens` is how
-    many tokens that takes, by model.
+    many tokens that takes, by model. `nodes` is what happened where in the workflow; None in files from before it was kept.
     """
 
     event: str = "sample"
@@ -146,18 +192,37 @@ class Record(BaseModel):
     prompt_tokens: dict[str, int] = Field(default_factory=dict)
     drawn: int = 0
     samples: list[SampleRecord] = Field(default_factory=list)
+    nodes: list[NodeRecord] | None = None
     times: dict[str, float] = Field(default_factory=dict)
 
     @field_serializer("samples")
-    def _compact(self, samples: list[SampleRecord]) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, default in _DEFAULTS.items() if (value := getattr(sample, name)) != default}
-            for sample in samples
-        ]
+    def _short_samples(self, samples: list[SampleRecord]) -> list[dict[str, Any]]:
+        return list(map(_short, samples))
+
+    @field_serializer("nodes")
+    def _short_nodes(self, nodes: list[NodeRecord] | None) -> list[dict[str, Any]] | None:
+        return None if nodes is None else list(map(_short, nodes))
+
+    @property
+    def course(self) -> Course:
+        """How the problem went, by path, as far as it was kept."""
+        course = Course(known=self.nodes is not None, timed=self.nodes is not None)
+        for node in self.nodes or ():
+            visit = course.visits[texts(node.path)] = node.visit
+            visit.seconds = self.times.get(f"{_SPENT_AT}{node.path}", 0.0)
+        for call in self.calls:
+            course.called(call.path, call.model, call.usage)
+        return course
 
     @property
     def total(self) -> Usage:
         return Usage.total(list(self.model_usage.values()))
+
+
+def _short(part: SampleRecord | NodeRecord) -> dict[str, Any]:
+    """What of a part has not its default."""
+    defaults = _DEFAULTS[type(part)]
+    return {name: value for name, default in defaults.items() if (value := getattr(part, name)) != default}
 
 
 def provenance() -> dict[str, Any]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.errors import UserError, described, show
+from reasonweave.orchestrator.happened import Course
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.solve import Result, asolve
-from reasonweave.orchestrator.trace import Event, Generated, Rated
+from reasonweave.orchestrator.trace import Event, Generated, Rated, both
 from reasonweave.orchestrator.types import Candidate, Candidates, Problem, Usage
 from reasonweave.tasks.base import Example
-from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, SampleRecord, Written
+from reasonweave.tasks.evaluation.records import CallRecord, Log, Record, SampleRecord, Written, nodes_of
 
 FINISH = "finish"
 """The part of a path under which a graph runs its finish."""
@@ -74,15 +75,15 @@ async def evaluate(
 
     async def one(index: int, example: Example) -> None:
         async with gate:
-            calls, began = Calls(example.problem), time.monotonic()
+            calls, course, began = Calls(example.problem), Course(), time.monotonic()
             own = problem_seed(seed, example.problem.id)
             try:
-                result = await asolve(example.problem, strategy, budget=budget, seed=own, trace=calls)
+                result = await asolve(example.problem, strategy, budget=budget, seed=own, trace=both(calls, course))
             except UserError:
                 raise
             except Exception as error:
                 result = _failed(example, own, error)
-            record = _record(index, example, result, calls, time.monotonic() - began)
+            record = _record(index, example, result, calls, course, time.monotonic() - began)
             records[index] = record
             log.add(record)
             done(record)
@@ -115,7 +116,8 @@ def _samples(result: Result, forced: str) -> list[SampleRecord]:
     return [*map(SampleRecord.of, others), SampleRecord.of(last, given)]
 
 
-def _record(index: int, example: Example, result: Result, calls: Calls, seconds: float) -> Record:
+def _record(index: int, example: Example, result: Result, calls: Calls, course: Course, seconds: float) -> Record:
+    nodes, times = nodes_of(course)
     usage: dict[str, Usage] = {}
     for call in sorted(calls.made, key=lambda c: c.model):
         usage[call.model] = usage.get(call.model, Usage()) + call.usage
@@ -141,5 +143,6 @@ def _record(index: int, example: Example, result: Result, calls: Calls, seconds:
         prompt_tokens=dict(sorted(calls.prompts.items())),
         drawn=calls.drawn,
         samples=_samples(result, calls.forced),
-        times={"total_time": round(seconds, 4)},
+        nodes=nodes,
+        times={"total_time": round(seconds, 4), **times},
     )

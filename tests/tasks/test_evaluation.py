@@ -157,7 +157,7 @@ class Fails(ScriptedModel):
 def test_one_failing_problem_is_a_record_and_the_others_go_on(tmp_path: Path) -> None:
     records = run(self_consistency(Fails(), n=2), tmp_path, 8)
     assert len(records) == 20
-    assert [r.error for r in records if r.error] == ["RuntimeError: out of memory"]
+    assert [r.error for r in records if r.error] == ["RuntimeError: out of memory (in node BestOfN)"]
     assert records[7].answer is None
 
 
