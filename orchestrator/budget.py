@@ -193,6 +193,8 @@ class _Room:
     def __init__(self) -> None:
         self._freed = asyncio.Event()
         self._waiting: dict[object, list[Ledger]] = {}
+        self.moved = 0
+        """How often anything has changed in the accounts: what was worked out from them holds until it does again."""
 
     async def wait(self, lineage: list[Ledger]) -> None:
         """Wait to be woken; until then each of these accounts counts a call that waits."""
@@ -208,6 +210,7 @@ class _Room:
 
     def awake(self) -> None:
         """Everybody looks again, and counts as waiting only where he comes back."""
+        self.moved += 1
         for each in list(self._waiting):
             self._leave(each)
         self._freed.set()
@@ -270,7 +273,7 @@ class Ledger:
     @property
     def deadline(self) -> float | None:
         """The clock time at which the tightest `seconds` limit of this node or an ancestor ends."""
-        ends = [node._began + node.limit.seconds for node in self.lineage() if node.limit.seconds is not None]
+        ends = [node._began + node._limit.seconds for node in self.lineage() if node._limit.seconds is not None]
         return min(ends, default=None)
 
     @property
@@ -293,6 +296,9 @@ class Ledger:
         """Let those who wait for room look again."""
         self._room.awake()
 
+    is_share: ClassVar[bool] = False
+    """Is this the account of one of several siblings, that share what is left?"""
+
     @property
     def grows(self) -> bool:
         """May this node's limit still rise?"""
@@ -308,6 +314,16 @@ class Ledger:
         return self._roles[role].used if role in self._roles else Usage()
 
     @property
+    def under_way(self) -> int:
+        """How many calls under this node hold something."""
+        return self._own.open
+
+    @property
+    def moved(self) -> int:
+        """A number that changes whenever anything in the tree of accounts does."""
+        return self._room.moved
+
+    @property
     def idle(self) -> bool:
         """Does a call under this node wait for room, and nothing else go on?"""
         return self._waiting > 0 and not self._own.open
@@ -321,12 +337,12 @@ class Ledger:
 
     def refusal(self, role: str, worst: Usage, path: Path = ()) -> OverBudget | None:
         """The error that holding this would raise, or None where it fits every limit."""
-        for name, _, limit, account in self._broken(role, worst):
+        for name, node, limit, account in self._broken(role, worst):
             amount = AMOUNT[name]
             left = getattr(limit, name) - amount(account.used)
-            return OverBudget(what=name, asked=amount(worst), left=left, limit=limit, path=path)
+            return OverBudget(what=name, asked=amount(worst), left=left, limit=limit, path=path, share=node.is_share)
         if self._late:
-            timed = next(node.limit for node in self.lineage() if node.limit.seconds is not None)
+            timed = next(node.limit for node in self.lineage() if node._limit.seconds is not None)
             return OverBudget(what="seconds", asked=0, left=0, limit=timed, path=path)
         return None
 
@@ -359,11 +375,16 @@ class Ledger:
         """Set aside the worst case of one call on this node and every ancestor, or raise `OverBudget`."""
         if refused := self.refusal(role, worst, path):
             raise refused
+        return self.set_aside(role, worst)
+
+    def set_aside(self, role: str, worst: Usage) -> Hold:
+        """`hold`, for callers that have asked for a `refusal` in this very moment: asked twice, the clock may say otherwise."""
         hold = Hold(role, worst)
         for account in self._accounts(role):
             account.held = account.held + worst
             account.open += 1
         self._open.add(hold)
+        self._room.moved += 1
         return hold
 
     def settle(self, hold: Hold, spent: Usage, *, cancelled: bool = False) -> None:
@@ -410,6 +431,7 @@ class Ledger:
         accounts = list(self._accounts(reserve.role))
         for account in accounts:
             account.kept = account.kept + reserve.usage
+        self._room.moved += 1
         try:
             yield
         finally:

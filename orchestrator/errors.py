@@ -53,9 +53,13 @@ _IN_NODE = "(in node "
 
 
 def located(error: _E, path: Path) -> _E:
-    """The error with a note that says in which node of a graph it happened; the innermost one stays."""
-    if not any(note.startswith(_IN_NODE) for note in getattr(error, "__notes__", ())):
-        error.add_note(f"{_IN_NODE}{show(path)})")
+    """The error with a note that says in which node of a graph it happened; that of a node within this one stays."""
+    notes: list[str] = getattr(error, "__notes__", [])
+    here = f"{_IN_NODE}{show(path)}"
+    if not any(note.startswith((f"{here})", f"{here}/")) for note in notes):
+        if notes:  # the same error was raised elsewhere before
+            notes[:] = [note for note in notes if not note.startswith(_IN_NODE)]
+        error.add_note(f"{here})")
     return error
 
 
@@ -90,10 +94,11 @@ class NotFound(UserError):
 class OverBudget(ReasonweaveError):
     """A limit was reached. Caught once, by `drive`; strategies never see it."""
 
-    def __init__(self, *, what: str, asked: float, left: float, limit: Budget, path: Path) -> None:
+    def __init__(self, *, what: str, asked: float, left: float, limit: Budget, path: Path, share: bool = False) -> None:
         self.what, self.asked, self.left, self.limit, self.path = what, asked, left, limit, path
         super().__init__(
-            f"{show(path)}: asked for {asked:,.6g} {what}, {max(left, 0):,.6g} left of {limit}; raise budget= or lower n="
+            f"{show(path)}: asked for {asked:,.6g} {what}, {max(left, 0):,.6g} left of {'its share, ' * share}{limit}; raise "
+            "budget= or lower n="
         )
 
 

@@ -6,6 +6,7 @@ It holds names, edges and conditions, never a loop and never a model call.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
@@ -15,7 +16,16 @@ import networkx as nx
 
 from reasonweave.orchestrator._sync import together
 from reasonweave.orchestrator.budget import Budget, Ledger
-from reasonweave.orchestrator.checking import check_budgets, check_part, check_roles, part_name, within
+from reasonweave.orchestrator.checking import (
+    Inner,
+    check_condition,
+    check_part,
+    check_roles,
+    check_within,
+    holds,
+    part_name,
+    within,
+)
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import GraphError, Path, SeedReuse, UserError, described, located, show
 from reasonweave.orchestrator.protocols import Aggregator, Condition, Finish, Strategy
@@ -50,6 +60,11 @@ class Node:
     enough: Condition | None = None
     when_failed: Strategy | Aggregator | None = None
 
+    @property
+    def spends(self) -> bool:
+        """May running it cost something?"""
+        return isinstance(self.part, Strategy) or isinstance(self.when_failed, Strategy)
+
     def __repr__(self) -> str:
         extra = [f"after={list(self.after)}"] if self.after else []
         extra += [f"when={part_name(self.when)}"] if self.when else []
@@ -69,6 +84,8 @@ class Graph:
     """
 
     def __init__(self, *, finish: Finish | None = None) -> None:
+        if finish is not None and (isinstance(finish, type) or not isinstance(finish, Finish)):
+            raise GraphError(f"finish={part_name(finish)}: a finish has search() and reserve(), as ForceAnswer(model)")
         self.finish = finish
         """What runs where the sink has no answer, on a slice of the budget that is kept back for it."""
         self._dag: nx.DiGraph[str] = nx.DiGraph()
@@ -90,6 +107,10 @@ class Graph:
         Raises `GraphError` for a name used twice, an unknown parent, and a part that is neither a strategy nor an aggregator.
         """
         parents = (after,) if isinstance(after, str) else tuple(after)
+        if isinstance(node, Node):
+            raise GraphError(f"node {name!r}: give its part, and what the Node says as arguments of add()")
+        if node is self:
+            raise GraphError(f"node {name!r} is the graph itself, which would never end")
         if not isinstance(name, str) or not name or "/" in name:
             raise GraphError(f"a node cannot be called {name!r}: its name is a text without '/', which separates paths")
         if name in RESERVED:
@@ -104,10 +125,8 @@ class Graph:
         if when_failed is not None:
             check_part(f"{name} (when_failed)", when_failed)
         for said, condition in (("when", when), ("enough", enough)):
-            if condition is not None and not callable(condition):
-                raise GraphError(
-                    f"node {name!r}: {said}={condition!r} is no function of a candidate set; try sure(0.6)"
-                )
+            if condition is not None:
+                check_condition(name, said, condition)
         if budget is not None and not isinstance(budget, Budget | Share):
             raise GraphError(f"node {name!r}: budget={budget!r}: write Budget(tokens={budget!r}), or another limit")
         self._nodes[name] = Node(node, parents, when, budget, enough, when_failed)
@@ -160,18 +179,22 @@ class Graph:
     def _unscored(self, name: str) -> bool:
         node = self._nodes[name]
         if isinstance(node.part, Strategy):
-            return bool(getattr(node.part, "unscored", False))
-        return bool(node.after) and all(self._unscored(parent) for parent in node.after)
+            return bool(getattr(node.part, "unscored", False)) and node.when_failed is None
+        ours = getattr(node.part, "__module__", "").startswith("reasonweave.")  # others may score as they like
+        return ours and bool(node.after) and all(self._unscored(parent) for parent in node.after)
 
     def check(self, path: Path = ()) -> None:
         """Raises `GraphError` where this graph cannot run as it stands: two last nodes, a vote by scores on a set that has none,
         or a limit for a role that no model has."""
-        _ = self.sink
+        try:
+            _ = self.sink
+        except GraphError as error:
+            raise GraphError(f"node {show(path)}: {error}") from None if path else error
         for name, node in self._nodes.items():
             here = (*path, name)
             if isinstance(node.budget, Budget):
-                check_roles(here, node.part, node.budget)
-            if getattr(node.part, "reads_scores", False) and self._unscored(name):
+                check_roles(here, (node.part, node.when_failed), node.budget)
+            if getattr(node.part, "reads_scores", False) and all(map(self._unscored, node.after)) and node.after:
                 before = " and ".join(map(repr, node.after))
                 raise GraphError(
                     f"node {show(here)} chooses by scores, and {before} gives none: give the search a verifier=, or vote by "
@@ -201,7 +224,7 @@ class Graph:
         generations = self.generations
         for at, names in enumerate(generations):
             given = {name: self._given(name, results, roots, run) for name in names}
-            busy = [n for n in names if given[n] is not None and isinstance(self._nodes[n].part, Strategy)]
+            busy = [n for n in names if given[n] is not None and self._nodes[n].spends]
             shares = shared(run.ledger, len(busy))
             accounts = dict(zip(busy, shares.members, strict=True)) if shares else {}
 
@@ -216,25 +239,36 @@ class Graph:
 
             sets = await together(one(name, given[name], accounts.get(name)) for name in names)
             results.update(zip(names, sets, strict=True))
-            if (ended := self._enough(names, results)) is not None:
+            if (ended := self._enough(names, results, run)) is not None:
                 for name in (n for later in generations[at + 1 :] for n in later):
                     run.emit(Skipped((*run.path, name), f"{ended!r} was enough"))
-                yield results[ended] or last
+                found = results[ended]
+                yield last if found is None else found
                 return
             if (found := self._answer(sink, results)) is not None:
                 last = found
             yield last
 
-    def _enough(self, names: Sequence[str], results: Mapping[str, Candidates | None]) -> str | None:
+    def _enough(self, names: Sequence[str], results: Mapping[str, Candidates | None], run: Run) -> str | None:
         """The first of these nodes whose set ends the graph."""
         for name in names:
             condition, found = self._nodes[name].enough, results[name]
-            if condition is not None and found is not None and condition(found):
+            if condition is not None and found is not None and self._holds(name, "enough", condition, found, run):
                 return name
         return None
 
+    def _holds(self, name: str, said: str, condition: Condition, found: Candidates, run: Run) -> bool:
+        """What a condition says; an error in it is one of its node."""
+        try:
+            return holds(name, said, condition, found)
+        except Exception as error:
+            raise located(error, (*run.path, name)) from error.__cause__
+
     async def _finish(self, finish: Finish, last: Candidates, run: Run) -> Candidates:
-        finished = await drive(finish, last, run.child("finish"))
+        try:
+            finished = await drive(finish, last, run.child("finish"))
+        except Exception as error:
+            raise located(error, (*run.path, "finish")) from error.__cause__
         stopped = last.stopped or finished.stopped
         return replace(finished if finished.answer is not None else last, stopped=stopped)
 
@@ -249,7 +283,7 @@ class Graph:
                 run.emit(Skipped((*run.path, name), "what comes before it was skipped"))
                 return None
             given = sets[0] if len(sets) == 1 else functools.reduce(Candidates.__add__, sets)
-        if node.when is not None and not node.when(given):
+        if node.when is not None and not self._holds(name, "when", node.when, given, run):
             run.emit(Skipped((*run.path, name), f"{part_name(node.when)} is false"))
             return None
         return given
@@ -257,20 +291,23 @@ class Graph:
     async def _run(self, name: str, given: Candidates, run: Run) -> Candidates:
         """One node's set, or that of what stands in for it."""
         node = self._nodes[name]
-        budget = node.budget.of(run.ledger) if isinstance(node.budget, Share) else node.budget
-        here = run.child(name, budget=budget)
+        here = run.child(name, budget=node.budget)
+        first: Exception | None = None
         try:
             found = await _ran(node.part, given, here)
         except Exception as error:
             if node.when_failed is None or isinstance(error, UserError | SeedReuse):
                 raise located(error, here.path) from error.__cause__
-            told = described(error)
+            first, told = error, described(error)
         else:
             if node.when_failed is None or not found.items or not all(c.failed for c in found):
                 return found
             told = f"all {len(found)} candidates failed, the first with: {found[0].failed}"
         run.emit(Failed(here.path, told, part_name(node.when_failed)))
-        return await _ran(node.when_failed, given, here.child(INSTEAD))
+        try:
+            return await _ran(node.when_failed, given, here.child(INSTEAD))
+        except Exception as error:
+            raise located(error, (*here.path, INSTEAD)) from first or error.__cause__
 
     def _answer(self, sink: str, results: Mapping[str, Candidates | None]) -> Candidates | None:
         """The sink's set, or where it was skipped or is yet to come, that of its last finished ancestor."""
@@ -284,13 +321,22 @@ class Graph:
 def check(strategy: object) -> None:
     """Raises `GraphError` for what can be seen to be wrong anywhere in a strategy, before a token is spent: see `Graph.check`;
     and nodes that may spend more than the node they are in."""
-    limits: dict[Path, Budget] = {}
     for inner in within(strategy):
         if isinstance(inner.part, Graph):
             inner.part.check(inner.path)
-            nodes = inner.part.nodes.items()
-            limits |= {(*inner.path, n): node.budget for n, node in nodes if isinstance(node.budget, Budget)}
-    check_budgets(limits)
+            chain_of = (*inner.around, inner)
+            limits = dict(_limit_of(outer, below) for outer, below in itertools.pairwise(chain_of))
+            around = {path: budget for path, budget in limits.items() if budget is not None}
+            for name, node in inner.part.nodes.items():
+                if isinstance(node.budget, Budget):
+                    check_within((*inner.path, name), node.budget, around)
+
+
+def _limit_of(outer: Inner, below: Inner) -> tuple[Path, Budget | None]:
+    """The limit of the node of a graph through which one goes down to a part in it."""
+    path = below.path[: len(outer.path) + 1]
+    node = outer.part.nodes.get(str(path[-1])) if isinstance(outer.part, Graph) and below.path != outer.path else None
+    return path, node.budget if node is not None and isinstance(node.budget, Budget) else None
 
 
 async def _ran(part: Strategy | Aggregator, given: Candidates, run: Run) -> Candidates:
@@ -356,7 +402,7 @@ def _named(
         node = part if isinstance(part, Node) else Node(part)
         base = getattr(node.part, "__name__", None) or type(node.part).__name__
         name, again = base, 2
-        while name in found or name in named:
+        while name in found or name in named or name in RESERVED:
             name, again = f"{base}-{again}", again + 1
         found[name] = node
     return [*found.items(), *((n, p if isinstance(p, Node) else Node(p)) for n, p in named.items())]

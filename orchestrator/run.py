@@ -13,6 +13,7 @@ import numpy as np
 
 from reasonweave.orchestrator.budget import Budget, Ledger
 from reasonweave.orchestrator.errors import OverBudget, Path, SeedReuse
+from reasonweave.orchestrator.shares import Share
 from reasonweave.orchestrator.trace import Event, Tracer
 from reasonweave.orchestrator.types import Usage
 
@@ -53,13 +54,14 @@ class Run:
     metered: bool = False
     """Whether calls from here on may be cancelled once nobody wants them, so that they must be counted as they come."""
 
-    def child(self, *label: str | int, budget: Budget | None = None) -> Run:
-        """The run one branch further down; `budget` opens an account of its own under this one.
+    def child(self, *label: str | int, budget: Budget | Share | None = None) -> Run:
+        """The run one branch further down; `budget` opens an account of its own under this one, a `Share` one of what is left.
 
         >>> Run().child("step", 3).path
         ('step', 3)
         """
-        ledger = Ledger(budget, self.ledger) if budget is not None else self.ledger
+        limit = budget.of(self.ledger) if isinstance(budget, Share) else budget
+        ledger = Ledger(limit, self.ledger) if limit is not None else self.ledger
         plain = (part if isinstance(part, str) else operator.index(part) for part in label)
         return replace(self, path=(*self.path, *plain), ledger=ledger)
 

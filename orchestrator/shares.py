@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from reasonweave.orchestrator.budget import AMOUNT, Budget, Ledger
 from reasonweave.orchestrator.errors import BadInput
@@ -50,6 +50,7 @@ class Shares:
         self.parent = parent
         self.members: Sequence[Ledger] = [_Share(self) for _ in range(count)]
         self._live = set(self.members)
+        self._known: tuple[int, Budget] | None = None
 
     @property
     def live(self) -> set[Ledger]:
@@ -63,12 +64,15 @@ class Shares:
 
     def limit(self) -> Budget:
         """What each of those that still run may use by now."""
-        roles = roles_of(self.parent)
-        whole = self._cut(self.parent.left(), [member.used for member in self._live])
-        shares = {
-            role: _budget(self._cut(self.parent.left(role), [m.used_by(role) for m in self._live])) for role in roles
-        }
-        return _budget(whole, shares)
+        if self._known is None or self._known[0] != self.parent.moved:
+            roles = roles_of(self.parent)
+            whole = self._cut(self.parent.left(), [member.used for member in self._live])
+            shares = {
+                role: _budget(self._cut(self.parent.left(role), [m.used_by(role) for m in self._live]))
+                for role in roles
+            }
+            self._known = self.parent.moved, _budget(whole, shares)
+        return self._known[1]
 
     def _cut(self, left: dict[str, float], used: Sequence[Usage]) -> dict[str, float]:
         k = max(1, len(used))
@@ -93,9 +97,16 @@ class _Share(Ledger):
     def limit(self) -> Budget:
         return self._group.limit()
 
+    is_share: ClassVar[bool] = True
+
     @property
     def grows(self) -> bool:
-        return any(not other.idle for other in self._group.live if other is not self)
+        """By a sibling that still does something, by what is around all of them, and by calls of others on the same accounts."""
+        group = self._group
+        if any(not other.idle for other in group.live if other is not self) or group.parent.grows:
+            return True
+        ours = sum(member.under_way for member in group.members)
+        return any(node.under_way > ours for node in group.parent.lineage())
 
 
 def shared(parent: Ledger, count: int) -> Shares | None:

@@ -211,8 +211,8 @@ class Candidates:
         return self.items[index]
 
     def __add__(self, other: Candidates) -> Candidates:
-        """Concatenation; conclusions are dropped, because they were about the parts."""
-        return Candidates(self.items + other.items)
+        """Concatenation; conclusions are dropped, because they were about the parts, but that both give none on purpose."""
+        return Candidates(self.items + other.items, abstains=self.abstains and other.abstains)
 
     @property
     def log_weights(self) -> FloatArray:

@@ -40,6 +40,8 @@ MODEST: dict[str, Any] = {
     "note_tokens": 64,
     "questions": 2,
     "agents": 2,
+    "drafts": 2,
+    "schedule": "4",
     "observations": 2,
 }
 
@@ -49,4 +51,4 @@ def modest(workflow: Workflow, **further: Any) -> dict[str, Any]:
     wanted = {
         name: value for name, value in (MODEST | further).items() if type(workflow.options.get(name)) is type(value)
     }
-    return {name: min(value, workflow.options[name]) for name, value in wanted.items()}
+    return {n: v if isinstance(v, str) else min(v, workflow.options[n]) for n, v in wanted.items()}

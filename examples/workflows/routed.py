@@ -11,7 +11,6 @@ def workflow(
     """A quick solution is checked; what passes is settled by the small model, what does not by the large one."""
     quick = BestOfN(whole(small, temperature=0.0), n=1, max_steps=1)
     flows = {
-        "quick": quick,
         "vote": chain(BestOfN(whole(small), n=n, max_steps=1, verifier=prm), weighted),
         "large": chain(BestOfN(whole(large), n=3, max_steps=1), majority),
     }

@@ -319,7 +319,7 @@ class _Held:
     hold: Hold | None = None
 
     def __post_init__(self) -> None:
-        self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
+        self.hold = self.run.ledger.set_aside(self.role, self.worst)
         self.meter._again = self.again
 
     @property
@@ -334,7 +334,7 @@ class _Held:
         self.lost, self.meter.usage = self.lost + lost, None
         if self.run.ledger.refusal(self.role, self.worst):
             return False
-        self.hold = self.run.ledger.hold(self.role, self.worst, self.run.path)
+        self.hold = self.run.ledger.set_aside(self.role, self.worst)
         return True
 
     def settle(self, spent: Usage, *, cancelled: bool = False) -> Usage:

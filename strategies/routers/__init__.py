@@ -16,7 +16,7 @@ from reasonweave.strategies.routers.cascade import (
 )
 from reasonweave.strategies.routers.escalate import Escalate, as_it_is, escalate
 from reasonweave.strategies.routers.force_answer import ForceAnswer
-from reasonweave.strategies.routers.select import AskModel, Bandit, Chooser, Select, TryFirst
+from reasonweave.strategies.routers.select import AskModel, Bandit, Choice, Chooser, Select, TryFirst
 
 __all__ = [
     "Abstain",
@@ -26,6 +26,7 @@ __all__ = [
     "Bandit",
     "Calibrated",
     "Cascade",
+    "Choice",
     "Chooser",
     "Confidence",
     "Escalate",

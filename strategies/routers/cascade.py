@@ -11,13 +11,14 @@ from typing import Protocol, TypeAlias
 from reasonweave.orchestrator.answers import after_thinking, json_objects
 from reasonweave.orchestrator.budget import Budget
 from reasonweave.orchestrator.confidence import Measure
-from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.drive import afforded, drive
 from reasonweave.orchestrator.errors import BadInput, Path
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.prompts import filled
 from reasonweave.orchestrator.protocols import Strategy, Verifier
 from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.scoring import absolute, scored
+from reasonweave.orchestrator.shares import Share
 from reasonweave.orchestrator.signals import told, uncertainty
 from reasonweave.orchestrator.types import (
     DELIMITER,
@@ -87,7 +88,15 @@ class Tier:
     strategy: Strategy
     confidence: Confidence | None = None
     threshold: float | None = None
-    budget: Budget | None = None
+    budget: Budget | Share | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.strategy, Strategy) or isinstance(self.strategy, type):
+            raise BadInput(f"Tier({self.strategy!r:.80}): a strategy is needed, as chain(BestOfN(…), majority)")
+
+
+UNTOLD = Score(math.nan, error="the budget has no room to ask how sure it is")
+"""The confidence that could not be afforded."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ class Cascade:
                 return
             if found.abstains or not answering(found):
                 continue
-            score = await tier.confidence.read(found, run.child("confidence", i))
+            score = await afforded(tier.confidence.read(found, run.child("confidence", i)), run) or UNTOLD
             standing = told_with(found, score)
             yield standing
             if score.value >= (tier.confidence.enough if tier.threshold is None else tier.threshold):

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from reasonweave.orchestrator.budget import Budget
-from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.drive import afforded, drive
 from reasonweave.orchestrator.errors import BadInput, Path
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.run import Run
+from reasonweave.orchestrator.shares import Share
 from reasonweave.orchestrator.trace import Skipped
 from reasonweave.orchestrator.types import Candidates, shown
-from reasonweave.strategies.routers.cascade import Agreement, Arrows, Confidence, answering, told_with
+from reasonweave.strategies.routers.cascade import UNTOLD, Agreement, Arrows, Confidence, answering, told_with
 
 
 def as_it_is(candidates: Candidates) -> Candidates:
@@ -31,11 +32,11 @@ class Escalate:
     below: float = 0.6
     by: Confidence = AGREEMENT
     given: Callable[[Candidates], Candidates] = Candidates.fresh
-    budget: Budget | None = None
+    budget: Budget | Share | None = None
     __repr__ = shown
 
     def __post_init__(self) -> None:
-        if not isinstance(self.strategy, Strategy):
+        if not isinstance(self.strategy, Strategy) or isinstance(self.strategy, type):
             raise BadInput(f"escalate({self.strategy!r:.80}): a strategy is needed, as chain(BestOfN(…), majority)")
 
     @property
@@ -49,18 +50,19 @@ class Escalate:
         return {(("confidence",), ("escalated",)): f"below {self.below:g}"}
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
-        standing = roots
-        yield standing
-        if not roots.abstains and answering(roots):
-            score = await self.by.read(roots, run.child("confidence"))
-            standing = told_with(roots, score)
-            yield standing
+        yield roots
+        answered = bool(answering(roots))
+        if not roots.abstains and answered:
+            score = await afforded(self.by.read(roots, run.child("confidence")), run) or UNTOLD
+            yield told_with(roots, score)
             if score.value >= self.below:
                 run.emit(Skipped((*run.path, "escalated"), f"its confidence is not below {self.below:g}"))
                 return
         found = await drive(self.strategy, self.given(roots), run.child("escalated", budget=self.budget))
         if found.abstains or answering(found):
             yield found
+        elif not answered and not roots.abstains and any(c.steps for c in found):
+            yield Candidates(tuple(c for c in (*roots, *found) if c.steps))  # a finish may go on from either
 
 
 def escalate(
@@ -69,7 +71,7 @@ def escalate(
     by: Confidence | None = None,
     *,
     given: Callable[[Candidates], Candidates] = Candidates.fresh,
-    budget: Budget | None = None,
+    budget: Budget | Share | None = None,
 ) -> Escalate:
     """A part of a chain that lets an answer stand where its confidence is `below` (0..1) or more, and else asks `strategy`.
 

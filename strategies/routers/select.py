@@ -37,10 +37,20 @@ Reply with one line for each way and nothing else, in this form:
 _RATED = re.compile(r"^[\s*_]*\[(\d{1,4})\][\s*_:=-]*(\d{1,3})(?:\s*/\s*100|\s*%)?[\s*_.]*$", re.MULTILINE)
 
 
-class Chooser(Protocol):
-    """Says how promising each flow is for a problem, 0..1 each, in order; nan where it cannot tell."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How promising each flow is, 0..1 each, in order, nan where that cannot be told; and what was found on the way, if anything,
+    which stands where no flow answers. With `enough` it stands as it is, and no flow runs."""
 
-    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]: ...
+    weights: tuple[float, ...]
+    found: Candidates | None = None
+    enough: bool = False
+
+
+class Chooser(Protocol):
+    """Says how promising each flow is for a problem."""
+
+    async def choose(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> Choice: ...
 
 
 @dataclass(frozen=True)
@@ -53,31 +63,35 @@ class AskModel:
     max_tokens: int = 256
     prompt: str = ROUTE_PROMPT
 
-    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
+    async def choose(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> Choice:
         if not roots.items:
-            return [math.nan] * len(flows)
+            return Choice((math.nan,) * len(flows))
         ways = "\n".join(f"[{i}] {self.about.get(name, name)}" for i, name in enumerate(flows, 1))
         asked = filled(self.prompt, problem=roots[0].problem.prompt, ways=ways, count=len(flows))
         sampling = Sampling(0.0, max_tokens=self.max_tokens)
         (reply,) = await self.model.generate([Context((Message("user", asked),))], run, sampling=sampling)
-        return ratings_in(reply.text, len(flows))
+        return Choice(ratings_in(reply.text, len(flows)))
 
 
-def ratings_in(text: str, count: int) -> list[float]:
+def ratings_in(text: str, count: int) -> tuple[float, ...]:
     """The ratings in a reply, as shares of 100; nan for those it does not have. The last word on each counts.
 
     >>> ratings_in("[1] 70\\n[2]: 35/100\\n[4] 10", 3)
-    [0.7, 0.35, nan]
+    (0.7, 0.35, nan)
     """
     found = {int(number): int(rating) for number, rating in _RATED.findall(after_thinking(text))}
-    return [found[i] / 100 if found.get(i, 101) <= 100 else math.nan for i in range(1, count + 1)]
+    return tuple(found[i] / 100 if found.get(i, 101) <= 100 else math.nan for i in range(1, count + 1))
 
 
 @dataclass(frozen=True)
 class TryFirst:
-    """By a verifier: `probe` (a cheap flow) answers first, and the score of its best candidate says which flow goes on. The flows
-    are in order, the cheapest first, and `cuts` are the scores, falling, from which on one is enough: with two flows and cuts
-    (0.7,), a probe that scores 0.7 goes to the first, and any other to the second."""
+    """By a verifier: `probe` (a cheap flow) answers first, and the score of its best candidate says what comes next.
+
+    `cuts` are scores, falling, one for each flow: from the first one on the probe's answer stands and no flow runs, from the
+    second one on the first flow answers, and so on; below all of them the last flow does. With the flows (vote, large) and the
+    cuts (0.9, 0.5), a probe that scores 0.95 stands, 0.6 goes to the vote, 0.2 to the large model. No answer, and one that
+    cannot be judged, go to the last flow. Where that gives no answer, the probe's stands.
+    """
 
     probe: Strategy
     verifier: Verifier
@@ -85,8 +99,10 @@ class TryFirst:
 
     def __post_init__(self) -> None:
         absolute(self.verifier, type(self).__name__)
-        if list(self.cuts) != sorted(self.cuts, reverse=True):
-            raise BadInput(f"TryFirst(cuts={self.cuts}): the scores must fall, as (0.8, 0.5)")
+        if not self.cuts or list(self.cuts) != sorted(self.cuts, reverse=True):
+            raise BadInput(f"TryFirst(cuts={self.cuts}): scores that fall, as (0.8, 0.5), one for each flow")
+        if not isinstance(self.probe, Strategy) or isinstance(self.probe, type):
+            raise BadInput(f"TryFirst: the probe {self.probe!r:.80} is no strategy")
 
     @property
     def inside(self) -> dict[Path, object]:
@@ -98,24 +114,28 @@ class TryFirst:
         """The probe comes first."""
         return {(("probe",), ("score",)): ""}
 
-    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
+    async def choose(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> Choice:
+        if len(flows) != len(self.cuts):
+            raise BadInput(f"TryFirst(cuts={self.cuts}): there are {len(flows)} flows; give a cut for each")
         found = await drive(self.probe, roots, run.child("probe"))
         first = answering(found)[:1]
-        (judged,) = await scored(self.verifier, first, run.child("score")) if first else (None,)
-        reached = -math.inf if judged is None or math.isnan(judged.value) else judged.value
-        chosen = next((i for i, cut in enumerate(self.cuts) if reached >= cut), len(self.cuts))
-        return [1.0 if i == min(chosen, len(flows) - 1) else 0.0 for i in range(len(flows))]
+        scores = await afforded(scored(self.verifier, first, run.child("score")), run) if first else None
+        reached = scores[0].value if scores else math.nan
+        passed = next((i for i, cut in enumerate(self.cuts) if reached >= cut), len(flows))
+        weights = tuple(float(i == max(0, passed - 1)) for i in range(len(flows)))
+        return Choice(weights, found, enough=passed == 0)
 
 
 @dataclass(frozen=True)
 class Select:
-    """The flow that `by` finds most promising answers (the first of equals); where it cannot tell at all, the first flow does."""
+    """The flow that `by` finds most promising answers (the first of equals); where it cannot tell at all, or cannot be afforded,
+    the first flow does. What `by` found on the way stands where that flow gives no answer."""
 
     flows: Mapping[str, Strategy]
     by: Chooser
 
     def __post_init__(self) -> None:
-        _check_flows(self, self.flows)
+        _check_flows(self, self.flows, "choose")
 
     @property
     def inside(self) -> dict[Path, object]:
@@ -128,15 +148,25 @@ class Select:
         return {(("choose",), (name,)): "" for name in self.flows}
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
-        weights = await self.by.weigh(self.flows, roots, run.child("choose"))
-        names = list(self.flows)
-        chosen = max(range(len(names)), key=lambda i: -math.inf if math.isnan(weights[i]) else weights[i])
+        names, nothing = list(self.flows), Choice((math.nan,) * len(self.flows))
+        choice = await afforded(self.by.choose(self.flows, roots, run.child("choose")), run) or nothing
+        if len(choice.weights) != len(names):
+            raise BadInput(f"Select: {self.by!r:.80} gave {len(choice.weights)} weights for {len(names)} flows")
+        standing = choice.found
+        if standing is not None and any(c.steps for c in standing):
+            yield standing
+        chosen = max(range(len(names)), key=lambda i: -math.inf if math.isnan(choice.weights[i]) else choice.weights[i])
         for i, name in enumerate(names):
-            if i != chosen:
-                run.emit(Skipped((*run.path, name), f"{names[chosen]!r} was chosen"))
+            if i != chosen or choice.enough:
+                told = "what was tried first was enough" if choice.enough else f"{names[chosen]!r} was chosen"
+                run.emit(Skipped((*run.path, name), told))
+        if choice.enough:
+            return
+        kept = standing is not None and bool(answering(standing))
         async with aclosing(driven(self.flows[names[chosen]], roots, run.child(names[chosen]))) as sets:
             async for found in sets:
-                yield found
+                if not kept or found.abstains or answering(found):
+                    yield found
 
 
 @dataclass(frozen=True)
@@ -162,7 +192,7 @@ class Bandit:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_flows(self, self.flows)
+        _check_flows(self, self.flows, "score", "prior", "round")
         absolute(self.verifier, type(self).__name__)
         if self.rounds < 1 or not self.explore >= 0:
             raise BadInput(
@@ -183,21 +213,25 @@ class Bandit:
 
     async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
         names = list(self.flows)
-        prior = [0.0] * len(names)
+        prior = (0.0,) * len(names)
         if self.prior is not None:
-            told = await afforded(self.prior.weigh(self.flows, roots, run.child("prior")), run)
-            prior = [0.0 if math.isnan(p) else p for p in told or prior]
+            told = await afforded(self.prior.choose(self.flows, roots, run.child("prior")), run)
+            prior = tuple(0.0 if math.isnan(p) else p for p in told.weights) if told else prior
         tries, rewards = [0] * len(names), [0.0] * len(names)
         made: tuple[Candidate, ...] = ()
         for r in range(self.rounds):
             arm = best_arm(tries, rewards, prior, self.explore, self.weight)
             here = run.child("round", r)
             found = await drive(self.flows[names[arm]], roots, here.child(names[arm]))
-            if made or found.items:
-                yield Candidates((*made, *found))
-            judged = await score(self.verifier, Candidates(tuple(replace(c, score=None) for c in found)), here)
+            new = [replace(c, score=None) for c in found if c.steps]
+            if new:
+                yield Candidates((*made, *new))
+            elif found.stopped:  # a limit, which will be there in the next round too
+                return
+            judged = await score(self.verifier, Candidates(tuple(new)), here)
             made = (*made, *judged)
-            yield Candidates(made)
+            if made:
+                yield Candidates(made)
             reward = max((value(c) for c in judged if c.answer is not None), default=0.0)
             tries[arm], rewards[arm] = tries[arm] + 1, rewards[arm] + max(0.0, reward)
             if reward >= self.enough:
@@ -232,10 +266,12 @@ def index(
     ]
 
 
-def _check_flows(part: object, flows: Mapping[str, Strategy]) -> None:
+def _check_flows(part: object, flows: Mapping[str, Strategy], *reserved: str) -> None:
     who = type(part).__name__
     if not flows:
         raise BadInput(f"{who}: there is no flow to choose; give a mapping from names to strategies")
     for name, flow in flows.items():
         if not isinstance(flow, Strategy) or isinstance(flow, type):
             raise BadInput(f"{who}: flow {name!r} is {flow!r:.80}, no strategy")
+        if name in reserved or "/" in name:
+            raise BadInput(f"{who}: a flow cannot be called {name!r}, which is taken in paths")

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pytest
 
 from reasonweave.orchestrator import (
     BadInput,
     Budget,
+    Candidate,
     Candidates,
     Completion,
     Graph,
@@ -20,6 +23,7 @@ from reasonweave.orchestrator import (
     Request,
     Run,
     Sampling,
+    Score,
     chain,
     check,
     drive,
@@ -28,6 +32,8 @@ from reasonweave.orchestrator import (
     sure,
     unsure,
 )
+from reasonweave.orchestrator.checking import within
+from reasonweave.orchestrator.conditions import Sure
 from reasonweave.orchestrator.errors import described
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
@@ -454,3 +460,193 @@ def test_conditions() -> None:
     assert unsure()(Candidates(answer="4"))
     assert not sure(0.0)(Candidates(answer="4", confidence=float("nan")))
     assert repr(sure(0.7)) == "Sure(least=0.7)"
+
+
+# Legitimate flows, and what is wrong with others: each of these was a false error, or passed.
+
+
+class Judge:
+    """A verifier that is no dataclass."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        return [Score(0.5) for _ in candidates]
+
+
+@dataclass(frozen=True)
+class Two:
+    first: Graph
+    second: Graph
+
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        yield roots
+
+
+class Votes(Candidates):
+    pass
+
+
+def any_at_all(found: Candidates) -> Any:
+    return found
+
+
+def votes(found: Candidates) -> Votes:
+    return Votes(found.items)
+
+
+@functools.wraps(rpc)
+def wrapped(found: Candidates) -> Candidates:
+    return found
+
+
+class Both:
+    """An aggregator that happens to have a score method."""
+
+    def __call__(self, found: Candidates) -> Candidates:
+        return found
+
+    async def score(self) -> None: ...
+
+
+def finish(found: Candidates) -> Candidates:
+    return found
+
+
+def rescored(found: Candidates) -> Candidates:
+    return found.scored([Score(0.5)] * len(found))
+
+
+def test_legitimate_flows_pass() -> None:
+    small, large = ScriptedModel(role="small"), ScriptedModel(role="large")
+    of_large = Budget(large=Budget(calls=3))
+    inner = chain(b=Node(Mark("b"), budget=Budget(tokens=500)))
+    for flow in (
+        chain(Node(BestOfN(whole(small)), budget=of_large, when_failed=BestOfN(whole(large)))),
+        chain(Node(BestOfN(whole(small), verifier=Judge(large)), budget=of_large)),
+        chain(BestOfN(whole(small), n=2), rescored, best),
+        Two(chain(a=Node(Mark("a"), budget=Budget(tokens=100))), chain(a=inner)),
+        chain(any_at_all, votes, wrapped, Both(), finish),
+    ):
+        check(flow)
+    assert list(chain(finish).nodes) == ["finish-2"]
+
+
+def test_parts_that_hold_themselves_are_checked_once() -> None:
+    class Loop:
+        inside: ClassVar[dict[object, object]] = {}
+
+        async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+            yield roots
+
+    loop = Loop()
+    Loop.inside = {"again": loop, 3: [loop, Mark("a")]}
+    check(loop)
+
+    class Shy(Loop):
+        @property
+        def inside(self) -> Any:  # type: ignore[override]
+            raise RuntimeError("not now")
+
+    assert solve(PROBLEM, Shy()).answer is None
+    deep: object = Mark("a")
+    for _ in range(3_000):
+        deep = [deep]
+    check(Two(deep, chain(Mark("a"))))  # type: ignore[arg-type]
+    graph = Graph()
+    with pytest.raises(GraphError, match="the graph itself"):
+        graph.add("again", graph)
+
+
+def test_memories_are_not_walked() -> None:
+    @dataclass(frozen=True)
+    class Remembers:
+        memory: dict[int, object] = field(default_factory=dict, repr=False, compare=False)
+        listed: tuple[object, ...] = ()
+
+        async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+            yield roots
+
+    seen = list(within(Remembers({i: Mark(str(i)) for i in range(5_000)}, tuple(Mark(str(i)) for i in range(5_000)))))
+    assert len(seen) <= 250
+
+
+async def slowly(found: Candidates) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("condition", [sure, unsure, Sure, slowly, lambda: True, 3])
+def test_conditions_that_were_not_called_are_told(condition: object) -> None:
+    with pytest.raises(GraphError, match="enough="):
+        chain(Node(Mark("a"), enough=condition))  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match=r"gave .* no truth value"):
+        final(chain(Node(Mark("a"), when=lambda found: sure)))  # type: ignore[arg-type, return-value]
+    with pytest.raises(GraphError, match="is async"):
+        chain(slowly)  # type: ignore[arg-type]
+
+
+def breaks(found: Candidates) -> bool:
+    raise ZeroDivisionError("no")
+
+
+def test_errors_name_their_node_wherever_they_come_from() -> None:
+    def note(flow: Graph) -> str:
+        with pytest.raises((ZeroDivisionError, RuntimeError)) as caught:
+            final(flow)
+        return str(caught.value.__notes__)
+
+    assert note(chain(outer=chain(a=Node(Mark("a"), when=breaks)))) == "['(in node outer/a)']"
+    assert note(chain(outer=chain(a=Node(Mark("a"), enough=breaks)))) == "['(in node outer/a)']"
+    failing = Node(lambda found: found if breaks(found) else found, when_failed=Breaks())
+    with pytest.raises(RuntimeError) as caught:
+        final(chain(a=failing))
+    assert caught.value.__notes__ == ["(in node a/instead)"]
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    once = RuntimeError("the same one")
+
+    def same(found: Candidates) -> Candidates:
+        raise once
+
+    assert note(chain(a=same)) == "['(in node a)']"
+    assert note(chain(b=same)) == "['(in node b)']"
+
+
+class Unlucky(ForceAnswer):
+    async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+        raise RuntimeError("no luck")
+        yield roots
+
+
+def test_mistakes_in_finishes_and_nested_graphs() -> None:
+    with pytest.raises(GraphError, match="a finish has search"):
+        chain(Mark("a"), finish=majority)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="a finish has search"):
+        chain(Mark("a"), finish=BestOfN(whole(ScriptedModel())))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError) as caught:
+        final(chain(BestOfN(whole(ScriptedModel(["x"])), n=1), finish=Unlucky(ScriptedModel())))
+    assert caught.value.__notes__ == ["(in node finish)"]
+    with pytest.raises(GraphError, match="node 'a': give its part"):
+        Graph().add("a", Node(majority))  # type: ignore[arg-type]
+    two = Graph()
+    two.add("a", Mark("a"))
+    two.add("b", Mark("b"))
+    with pytest.raises(GraphError, match="node outer/inner: a graph needs"):
+        check(chain(outer=chain(inner=two)))
+
+
+def test_an_empty_set_may_be_enough() -> None:
+    rest = ScriptedModel(["x"])
+    flow = chain(
+        Mark("a"),
+        empty=Node(lambda found: Candidates((), answer="none"), enough=lambda found: True),
+        rest=BestOfN(whole(rest), n=1),
+    )
+    found = final(flow)
+    assert (found.answer, len(found)) == ("none", 0)
+    assert not rest.calls
+
+
+def test_a_share_is_told_as_one() -> None:
+    flow = parallel(a=Spend(ScriptedModel(["w " * 40])), b=Spend(ScriptedModel(["w " * 40])))
+    assert "left of its share, Budget(tokens=" in str(solve(PROBLEM, flow, budget=Budget(tokens=70)).stopped)

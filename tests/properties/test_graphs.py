@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -18,18 +19,21 @@ from reasonweave.orchestrator import (
     Graph,
     Ledger,
     Node,
+    OverBudget,
     Problem,
     Run,
     Sampling,
     Share,
     Step,
+    Strategy,
+    asolve,
     chain,
     drive,
     parallel,
     solve,
 )
 from reasonweave.orchestrator.models.base import Model
-from reasonweave.orchestrator.testing import ScriptedModel
+from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward
 from reasonweave.orchestrator.trace import Ended, Event, Skipped
 from reasonweave.orchestrator.types import Context
 
@@ -322,3 +326,112 @@ def test_a_share_is_a_part_of_what_is_left_then() -> None:
     assert len(free.calls) == 9
     with pytest.raises(BadInput, match="0 to 1"):
         Share(70)
+
+
+class Ticking:
+    """A clock that goes on at every look."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+@pytest.mark.parametrize("looks", range(1, 60))
+def test_a_deadline_in_the_middle_of_holding_leaves_nothing_held(looks: int) -> None:
+    async def spend(ledger: Ledger) -> None:
+        run, model = Run(ledger=ledger), ScriptedModel(["x"])
+        candidates = [Candidate(PROBLEM, (Step(f"{i}", "m", 1),)) for i in range(6)]
+        for each in (
+            model.generate([Context(PROBLEM.messages)] * 6, run.child("m"), sampling=Sampling(max_tokens=5)),
+            ScriptedReward().rate(candidates, run.child("r")),
+        ):
+            with contextlib.suppress(OverBudget):
+                await each
+
+    ledger = Ledger(Budget(seconds=looks, tokens=10_000), clock=Ticking(1.0))
+    asyncio.run(spend(ledger))
+    assert not ledger.busy
+    assert not ledger.held.tokens
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.05])
+def test_shares_within_shares_wait_for_what_is_left_over_outside(latency: float) -> None:
+    models = {name: ScriptedModel(["x"], name=name, latency=latency if name == "c" else 0) for name in "abc"}
+    inner = parallel(a=Ask(models["a"], 9), b=Ask(models["b"], 9))
+    solve(PROBLEM, parallel(inner=inner, c=Ask(models["c"], 1)), budget=Budget(calls=13))
+    assert {name: len(m.calls) for name, m in models.items()} == {"a": 6, "b": 6, "c": 1}
+
+
+def test_shares_wait_for_what_others_on_the_same_account_hold() -> None:
+    """As a whole evaluation has: a run that holds nearly everything for a moment, and one that finds little left."""
+
+    async def both(flow: Strategy) -> int:
+        whole = Ledger(Budget(tokens=100))
+        slow = ScriptedModel(["x"], latency=0.05)
+        prompt = slow.count(Context(PROBLEM.messages))
+
+        async def big() -> None:
+            run = Run(1, ledger=Ledger(None, whole))
+            await slow.generate([Context(PROBLEM.messages)], run, sampling=Sampling(max_tokens=92 - prompt))
+
+        async def small() -> int:
+            await asyncio.sleep(0.01)
+            return (await asolve(PROBLEM, flow, within=whole)).total.calls
+
+        return (await asyncio.gather(big(), small()))[1]
+
+    models = [ScriptedModel(["x"], name=name) for name in "ab"]
+    parts = {m.name: Ask(m, 2, 5) for m in models}
+    assert asyncio.run(both(parallel(**parts))) == 4
+    assert asyncio.run(both(chain(**parts))) == 4
+
+
+def test_a_stand_in_has_a_share_too() -> None:
+    def boom(found: Candidates) -> Candidates:
+        raise RuntimeError("boom")
+
+    greedy, slow = ScriptedModel(["x"], name="greedy"), ScriptedModel(["x"], name="slow", latency=0.002)
+    flow = parallel(a=Node(boom, when_failed=Ask(greedy, 100)), b=Ask(slow, 5))
+    solve(PROBLEM, flow, budget=Budget(calls=10))
+    assert [len(greedy.calls), len(slow.calls)] == [5, 5]
+
+
+def test_shares_of_shares_are_worked_out_once_a_look() -> None:
+    """Counted, not timed: without that, each level doubles the work."""
+    looks = 0
+
+    class Counting(Ledger):
+        def left(self, role: str | None = None) -> dict[str, float]:
+            nonlocal looks
+            looks += 1
+            return super().left(role)
+
+    def nested(depth: int) -> Graph:
+        model = ScriptedModel(["x"])
+        inner = nested(depth - 1) if depth else Ask(model, 3)
+        return parallel(inner=inner, other=Ask(model, 1))
+
+    found = []
+    for depth in (2, 6):
+        looks = 0
+        asyncio.run(drive(nested(depth), Candidates.of(PROBLEM), Run(ledger=Counting(Budget(tokens=10_000)))))
+        found.append(looks)
+    assert found[1] < 6 * found[0]
+
+
+def test_both_abstain_and_so_do_they_together() -> None:
+    @dataclass(frozen=True)
+    class Silent:
+        abstains: bool
+
+        async def search(self, roots: Candidates, run: Run) -> AsyncIterator[Candidates]:
+            yield replace(roots, abstains=self.abstains)
+
+    def together(*abstain: bool) -> bool:
+        return solve(PROBLEM, parallel(*map(Silent, abstain))).candidates.abstains
+
+    assert together(True, True)
+    assert not together(True, False)

@@ -17,6 +17,7 @@ from reasonweave.orchestrator import (
     Problem,
     Run,
     Score,
+    Share,
     Step,
     chain,
     drive,
@@ -25,13 +26,20 @@ from reasonweave.orchestrator import (
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.orchestrator.testing import ScriptedModel, ScriptedReward, check_strategy
 from reasonweave.orchestrator.trace import Event, Skipped
+from reasonweave.orchestrator.types import DELIMITER
 from reasonweave.strategies import (
+    Agreement,
     AskModel,
     Bandit,
     BestOfN,
+    Cascade,
+    Choice,
     Escalate,
+    ForceAnswer,
     Fusion,
     Select,
+    SelfVerify,
+    Tier,
     TryFirst,
     Verified,
     as_it_is,
@@ -149,8 +157,8 @@ def test_escalations_keep_the_contract() -> None:
 class Weights:
     weights: tuple[float, ...]
 
-    async def weigh(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> list[float]:
-        return list(self.weights)
+    async def choose(self, flows: Mapping[str, Strategy], roots: Candidates, run: Run) -> Choice:
+        return Choice(self.weights)
 
 
 @pytest.mark.parametrize(
@@ -185,16 +193,82 @@ def test_ratings_are_read_line_by_line() -> None:
     assert all(map(math.isnan, ratings_in("the first one", 2)))
 
 
-@pytest.mark.parametrize(("score", "answer"), [(0.9, "1"), (0.7, "1"), (0.6, "2"), (0.2, "3"), (math.nan, "3")])
+@pytest.mark.parametrize(("score", "answer"), [(0.9, "7"), (0.7, "7"), (0.6, "1"), (0.2, "2"), (math.nan, "2")])
 def test_a_verifiers_word_on_a_quick_try_picks_the_flow(score: float, answer: str) -> None:
     reward = ScriptedReward(lambda problem, steps: score)
-    flows = {"easy": Says((1,)), "middle": Says((2,)), "hard": Says((3,))}
-    assert final(Select(flows, TryFirst(Says((7,)), Rewarded(reward), (0.7, 0.5)))).answer == answer
+    flows = {"middle": Says((1,)), "hard": Says((2,))}
+    events: list[Event] = []
+    found = final(Select(flows, TryFirst(Says((7,)), Rewarded(reward), (0.7, 0.5))), run=Run(tracer=events.append))
+    assert found.answer == answer
+    assert len([e for e in events if isinstance(e, Skipped)]) == (2 if answer == "7" else 1)
 
 
-def test_no_answer_at_all_is_the_hardest() -> None:
-    flows = {"easy": Says((1,)), "hard": Says((3,))}
-    assert final(Select(flows, TryFirst(Says(()), Rewarded(ScriptedReward())))).answer == "3"
+def test_no_answer_at_all_is_the_hardest_and_the_quick_try_stands_where_no_flow_answers() -> None:
+    flows = {"middle": Says((1,)), "hard": Says((3,))}
+    assert final(Select(flows, TryFirst(Says(()), Rewarded(ScriptedReward()), (0.7, 0.5)))).answer == "3"
+    low = ScriptedReward(lambda problem, steps: 0.1)
+    assert final(Select({"only": Says(())}, TryFirst(Says((7,)), Rewarded(low)))).answer == "7"
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_what_a_quick_try_found_is_kept_within_any_budget(judged: bool) -> None:
+    small, large = (
+        ScriptedModel([r"so \boxed{4}"], name="small"),
+        ScriptedModel(["w " * 20 + r"\boxed{9}"], name="large"),
+    )
+    low = ScriptedReward(lambda problem, steps: 0.1)
+    verifier = Rewarded(low) if judged else Constant(0.1)
+    flow = Select({"large": BestOfN(whole(large), n=1)}, TryFirst(BestOfN(whole(small), n=1), verifier))
+    for tokens in range(60):
+        finished = list[str]()
+        result = solve(
+            PROBLEM,
+            flow,
+            budget=Budget(tokens=tokens),
+            trace=lambda e: finished.extend(c.text for c in getattr(e, "completions", ()) if c.finish_reason == "eos"),  # noqa: B023
+        )
+        assert (result.answer is not None) == bool(finished), tokens
+
+
+@dataclass(frozen=True)
+class Constant:
+    value: float
+
+    async def score(self, candidates: Sequence[Candidate], run: Run) -> list[Score]:
+        return [Score(self.value)] * len(candidates)
+
+
+def test_a_judge_that_cannot_be_afforded_is_one_that_cannot_tell() -> None:
+    judge, large = ScriptedModel(role="judge"), ScriptedModel([r"\boxed{9}"], name="large")
+    spent = Budget(judge=Budget(calls=0))
+    anew = BestOfN(whole(large), n=1)
+    asked = solve(PROBLEM, Select({"a": anew, "b": Says((2,))}, AskModel(judge)), budget=spent)
+    assert asked.answer == "9"
+    assert "judge" in str(asked.stopped) or "calls" in str(asked.stopped)
+    for flow in (
+        chain(Says((4,), 0.2), escalate(anew, 0.6, SelfVerify(judge))),
+        Cascade((Tier(Says((4,)), SelfVerify(judge)), Tier(anew))),
+    ):
+        assert solve(PROBLEM, flow, budget=spent).answer == "9"
+
+
+def test_what_an_escalation_began_is_there_for_the_finish() -> None:
+    model = ScriptedModel(lambda r: "9}" if r.context.prefix.endswith("boxed{") else "w " * 30 + DELIMITER + "w " * 500)
+    found = solve(PROBLEM, escalate(BestOfN(whole(model), n=1)), budget=Budget(tokens=80))
+    assert [bool(c.steps) for c in found.candidates] == [True]
+    told = solve(
+        PROBLEM, chain(escalate(BestOfN(whole(model), n=1)), finish=ForceAnswer(model)), budget=Budget(tokens=120)
+    )
+    assert told.answer == "9"
+
+
+def test_shares_limit_an_escalation_and_a_tier() -> None:
+    model = ScriptedModel([r"\boxed{9}"])
+    half = Budget(calls=8)
+    flow = chain(Says((4,), 0.2), escalate(BestOfN(whole(model), n=8), 0.6, budget=Share(0.5)))
+    assert solve(PROBLEM, flow, budget=half).total.calls == 4
+    flow2 = Cascade((Tier(BestOfN(whole(model), n=8), Agreement(), budget=Share(0.25)), Tier(Says((4,)))))
+    assert solve(PROBLEM, flow2, budget=half).total.calls == 2
 
 
 def test_mistakes_in_a_selection() -> None:
@@ -202,8 +276,20 @@ def test_mistakes_in_a_selection() -> None:
         Select({}, Weights(()))
     with pytest.raises(BadInput, match="flow 'a' is"):
         Select({"a": majority}, Weights((1,)))  # type: ignore[dict-item]
-    with pytest.raises(BadInput, match="must fall"):
+    with pytest.raises(BadInput, match="that fall"):
         TryFirst(Says((1,)), Rewarded(ScriptedReward()), (0.2, 0.8))
+    with pytest.raises(BadInput, match="there are 2 flows; give a cut for each"):
+        final(Select({"a": Says((1,)), "b": Says((1,))}, TryFirst(Says((1,)), Rewarded(ScriptedReward()))))
+    with pytest.raises(BadInput, match="gave 1 weights for 2 flows"):
+        final(Select({"a": Says((1,)), "b": Says((1,))}, Weights((1.0,))))
+    with pytest.raises(BadInput, match="cannot be called 'choose'"):
+        Select({"choose": Says((1,))}, Weights((1.0,)))
+    with pytest.raises(BadInput, match="cannot be called 'score'"):
+        Bandit({"score": Says((1,))}, IsOne())
+    with pytest.raises(BadInput, match="a strategy is needed"):
+        Tier(majority)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="a strategy is needed"):
+        escalate(BestOfN)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="rounds are 1 or more"):
         Bandit({"a": Says((1,))}, Rewarded(ScriptedReward()), rounds=0)
 
@@ -279,11 +365,14 @@ def test_a_bandit_keeps_what_it_has_within_any_budget() -> None:
         assert result.tokens <= tokens
         assert (result.answer == "1") == (result.total.completion >= 5)
     check_strategy(Bandit(flows, IsOne(), rounds=3), PROBLEM)
+    spent = solve(PROBLEM, Bandit(flows, IsOne(), rounds=4), budget=Budget(calls=2))
+    assert [c.answer for c in spent.candidates] == ["1", "1"]
+    assert not any(c.steps for c in solve(PROBLEM, Bandit(flows, IsOne()), budget=Budget(calls=0)).candidates)
 
 
 def test_a_selection_keeps_the_contract() -> None:
     model = ScriptedModel()
     flows = {"one": BestOfN(whole(model), n=1), "vote": chain(BestOfN(whole(model), n=3), majority)}
     check_strategy(Select(flows, AskModel(model)), PROBLEM)
-    check_strategy(Select(flows, TryFirst(flows["one"], IsOne())), PROBLEM)
+    check_strategy(Select(flows, TryFirst(flows["one"], IsOne(), (0.9, 0.5))), PROBLEM)
     assert "flows={'one': " in repr(replace(Select(flows, AskModel(model))))
