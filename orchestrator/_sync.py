@@ -44,7 +44,8 @@ async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
     except BaseExceptionGroup as failed:
-        raise first_of(failed) from failed
+        error = first_of(failed)
+        raise error from error.__cause__
     return [task.result() for task in tasks]
 
 

@@ -598,7 +598,11 @@ def test_errors_name_their_node_wherever_they_come_from() -> None:
 
     assert note(chain(outer=chain(a=Node(Mark("a"), when=breaks)))) == "['(in node outer/a)']"
     assert note(chain(outer=chain(a=Node(Mark("a"), enough=breaks)))) == "['(in node outer/a)']"
-    failing = Node(lambda found: found if breaks(found) else found, when_failed=Breaks())
+
+    def fails(found: Candidates) -> Candidates:
+        return replace(found, abstains=breaks(found))
+
+    failing = Node(fails, when_failed=Breaks())
     with pytest.raises(RuntimeError) as caught:
         final(chain(a=failing))
     assert caught.value.__notes__ == ["(in node a/instead)"]
