@@ -19,7 +19,16 @@ from reasonweave.strategies.refining._rounds_prompts import (
     WORKSPACE_PROMPT,
 )
 from reasonweave.strategies.refining.reads import Critiqued, Everything, Others, RandomK, Reads, Summarized, TopK
-from reasonweave.strategies.refining.rounds import Allocation, Rounds, Weighted, equally, first_only, in_turn
+from reasonweave.strategies.refining.rounds import (
+    Allocation,
+    Rounds,
+    Weighted,
+    all_rounds,
+    equally,
+    first_only,
+    in_turn,
+    newest,
+)
 from reasonweave.strategies.refining.writing import Prompted, Refined, conclusion, full_text
 from reasonweave.strategies.routers.force_answer import ForceAnswer
 from reasonweave.strategies.searches.refiners import Redo
@@ -164,6 +173,7 @@ def redo_rounds(
     n: int = 8,
     k: int = 4,
     rounds: int = 3,
+    every: bool = True,
     end: str = "weighted",
     max_steps: int = STEPS,
     temperature: float = 0.8,
@@ -171,11 +181,13 @@ def redo_rounds(
 ) -> Strategy:
     """Rounds without words: n solutions; n new ones, each the best of k random ones redone from its weakest step; a vote.
 
-    `prm` scores the solutions and their steps. The vote at the `end` is weighted; it may be argmax, majority and the like.
+    `prm` scores the solutions and their steps. The vote at the `end` is weighted; it may be argmax, majority and the like. With
+    `every`, the solutions of all rounds have a vote, else those of the last one.
     """
     policy = WhilePaid(steps(small, temperature, max_tokens))
     writer = Refined(Redo(policy, max_steps=max_steps))
-    return searched(Rounds((writer,), (n,) * rounds, RandomK(k), verifier=prm), end, small)
+    show = all_rounds if every else newest
+    return searched(Rounds((writer,), (n,) * rounds, RandomK(k), verifier=prm, show=show), end, small)
 
 
 def _distilled(

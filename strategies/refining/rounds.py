@@ -22,6 +22,19 @@ from reasonweave.strategies.searches.live import begin, score
 Allocation: TypeAlias = Callable[[int, int], Sequence[int]]
 """From how many answers a round makes, and how many writers there are, to the writer, by its index, of each answer."""
 
+Show: TypeAlias = Callable[[Past], Sequence[Candidate]]
+"""Which answers of the rounds so far the loop yields, at least one."""
+
+
+def newest(past: Past) -> Sequence[Candidate]:
+    """Those that stand after the newest round."""
+    return past.standing
+
+
+def all_rounds(past: Past) -> Sequence[Candidate]:
+    """Those of all rounds, each once, the oldest first."""
+    return list({id(c): c for standing in past.sets for c in standing}.values())
+
 
 def in_turn(breadth: int, writers: int) -> list[int]:
     """Round-robin: the writers one after another, again and again.
@@ -84,10 +97,11 @@ class Rounds:
     `closing`, where there is one. The first round reads nothing and writes first answers, unless the roots have steps, as after a
     search: then it reads these. With a `verifier` these and each new answer are scored, once.
 
-    The set it yields after each round is that of the round, in its places. An answer never gives way to none: where a new answer
-    failed, or gives no answer, the one that was in its place stands; in a round of another breadth, the one with the highest
-    score among what it was to read, or without scores one that gives the usual answer. A round that gave no answer at all leaves
-    the set as it was. With a verifier it also yields the new answers beside the old ones before they are scored.
+    The set it yields after each round is that of the round, in its places; with `show=all_rounds`, those of all rounds together.
+    An answer never gives way to none: where a new answer failed, or gives no answer, the one that was in its place stands; in a
+    round of another breadth, the one with the highest score among what it was to read, or without scores one that gives the
+    usual answer. A round that gave no answer at all leaves the set as it was. With a verifier it also yields the new answers
+    beside the old ones before they are scored.
 
     A round is one call of each model and sampling (of each writer, where it is no `Prompted`), all at the same time; prompts show
     what fits the model's context. A call that a limit stops loses its own answers; where all are stopped, only `closing` is still
@@ -100,6 +114,7 @@ class Rounds:
     allocation: Allocation = in_turn
     closing: Writer | None = None
     verifier: Verifier | None = None
+    show: Show = newest
     __repr__ = shown
 
     def __post_init__(self) -> None:
@@ -139,10 +154,10 @@ class Rounds:
                 continue
             standing = Candidates(_placed(written, new, past.standing, readings, here))
             if self.verifier is not None:
-                yield Candidates((*past.standing, *new)) if past.sets else standing
+                yield Candidates((*self.show(past), *new)) if past.sets else standing
                 standing = await score(self.verifier, standing, here)
             past = Past(past.problem, (*past.sets, standing.items))
-            yield standing
+            yield Candidates(tuple(self.show(past)))
 
     async def _readings(self, past: Past, breadth: int, run: Run) -> list[Reading]:
         if not latest(past):
