@@ -39,6 +39,7 @@ from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.shares import Share
 from reasonweave.orchestrator.solve import Result, asolve, solve
 from reasonweave.orchestrator.solve_each import Batch, asolve_each, solve_each
+from reasonweave.orchestrator.space import Between, Fixed, OneOf
 from reasonweave.orchestrator.tool_calls import ToolCall, ToolCalls, calls_in
 from reasonweave.orchestrator.trace import Jsonl, Tracer
 from reasonweave.orchestrator.types import (
@@ -60,6 +61,7 @@ __all__ = [
     "AnswerSpace",
     "BadInput",
     "Batch",
+    "Between",
     "BoxedAnswers",
     "Budget",
     "Candidate",
@@ -68,6 +70,7 @@ __all__ = [
     "Condition",
     "Context",
     "Finish",
+    "Fixed",
     "FreeText",
     "Graph",
     "GraphError",
@@ -79,6 +82,7 @@ __all__ = [
     "ModelError",
     "Node",
     "NotFound",
+    "OneOf",
     "OverBudget",
     "Problem",
     "Rates",

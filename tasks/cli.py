@@ -1,4 +1,4 @@
-"""The command line: `reasonweave eval | solve | list | lab`."""
+"""The command line: `reasonweave eval | solve | list | graph | tune | …`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from reasonweave.orchestrator.budget import Budget
+from reasonweave.orchestrator.drawing import draw_run, form_of
 from reasonweave.orchestrator.errors import BadInput
+from reasonweave.orchestrator.happened import Happened
 from reasonweave.orchestrator.registry import Workflow
 from reasonweave.orchestrator.solve import Result, asolve
-from reasonweave.orchestrator.trace import Jsonl
+from reasonweave.orchestrator.trace import Jsonl, both
 from reasonweave.orchestrator.types import Problem
 from reasonweave.tasks.base import Task, is_text
 from reasonweave.tasks.evaluation.display import Display, Meter, confidence_table, stderr, stdout, table
@@ -43,11 +45,13 @@ from reasonweave.tasks.flags import (
     served_roles,
     servers,
 )
+from reasonweave.tasks.graphing import graph_
 from reasonweave.tasks.lab.commands import lab
 from reasonweave.tasks.listing import list_
 from reasonweave.tasks.opening import Models, check_roles, chosen_for, open_task, settings_of, specs_of, verifiers_of
 from reasonweave.tasks.quality import verify_quality
 from reasonweave.tasks.replay import replay_
+from reasonweave.tasks.tuning.command import tune_
 
 FIRST = ("single", "self-consistency", "best-of-n")
 """What `eval` compares where no workflow is named."""
@@ -306,6 +310,9 @@ def solve_(
     verifier: VerifierFlag = None,
     verifier_setting: VerifierSetFlag = None,
     trace: Annotated[Path | None, typer.Option(help="Append every event to this JSONL file.")] = None,
+    graph: Annotated[
+        Path | None, typer.Option(help="Draw what happened into this file (.svg, .mmd, .md or .txt).", metavar="FILE")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Solve one problem and show the answer, the solution behind it and what it cost."""
@@ -314,6 +321,8 @@ def solve_(
             raise BadInput("there is no problem to solve: the text is empty")
         if not is_text(problem):
             raise BadInput("the problem's text is not UTF-8")
+        if graph is not None:
+            form_of(graph)
         found, limits = Workflow.named(workflow), Budget.parse(budget)
         verifiers = verifiers_of(verifier or [], verifier_setting or [], [found])
         check_roles([found], limits, model_role or [], verifiers)
@@ -321,7 +330,7 @@ def solve_(
         specs = partial(specs_of, "lab", {"small": small, "large": large, "prm": prm}, model_role or [])
         with served_roles(models, up, [found], specs, verifiers) as served:
             opened = Models(specs(served), served, verifiers)
-            result = asyncio.run(_solve(problem, found, opened, options, limits, seed, trace))
+            result = asyncio.run(_solve(problem, found, opened, options, limits, seed, trace, graph))
         _show(result, as_json)
 
 
@@ -333,12 +342,17 @@ async def _solve(
     budget: Budget,
     seed: int,
     trace: Path | None,
+    graph: Path | None,
 ) -> Result:
     strategy, _ = models.bind(workflow, options)
     models.warn_of(budget)
-    tracer = Jsonl(trace) if trace else None
+    tracer, happened = Jsonl(trace) if trace else None, Happened()
     try:
-        return await asolve(Problem(problem), strategy, budget=budget, seed=seed, trace=tracer)
+        told = both(tracer, happened if graph is not None else None)
+        result = await asolve(Problem(problem), strategy, budget=budget, seed=seed, trace=told)
+        if graph is not None:
+            draw_run(strategy, happened, graph, title=workflow.name)
+        return result
     finally:
         if tracer:
             tracer.close()
@@ -419,6 +433,8 @@ app.command("replay")(manners()(replay_))
 
 app.command("list")(manners()(list_))
 app.command("verify-quality")(manners()(verify_quality))
+app.command("graph")(manners()(graph_))
+app.command("tune")(manners()(tune_))
 
 
 def main() -> None:

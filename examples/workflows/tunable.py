@@ -17,7 +17,7 @@ def workflow(
     search: Literal["none", "best-of-n", "beam", "rebase", "particle-filter"] = "best-of-n",
     vote: Literal["majority", "weighted", "best"] = "majority",
     n: Annotated[int, Between(2, 32, log=True)] = 8,
-    sure: Annotated[float, Between(0, 1)] = 0.0,
+    sure: Annotated[float, Between(0.5, 1)] = 0.5,
     temperature: Annotated[float, OneOf(0.0, 0.4, 0.8)] = 0.8,
 ) -> Strategy:
     """A search and a vote; where the vote is less sure than `sure`, the large model solves the problem anew."""

@@ -126,7 +126,7 @@ class RecordedModel(Model):
         super().__init__(name, role=role, rates=rates)
         self.temperature, self.source = temperature, source
         self._known = {recording.problem.messages: recording for recording in recordings}
-        self._dealt: dict[int, _Session] = {}
+        self._dealt: dict[int, Session] = {}
 
     def count(self, context: Context) -> int:
         known = self._known.get(context.messages)
@@ -136,7 +136,7 @@ class RecordedModel(Model):
         self._dealt.pop(session, None)
 
     async def _generate(self, requests: Sequence[Request]) -> list[Completion]:
-        session = self._dealt.setdefault(requests[0].session, _Session())
+        session = self._dealt.setdefault(requests[0].session, Session())
         samples = [self._sample(request, session) for request in requests]
         flights = self._fly(samples, requests, session)
         prompts = [self.count(request.context) for request in requests]
@@ -151,14 +151,14 @@ class RecordedModel(Model):
             raise
         return [self._completion(*each) for each in zip(samples, flights, prompts, strict=True)]
 
-    def _fly(self, samples: Sequence[RecordedSample], requests: Sequence[Request], session: _Session) -> list[_Flight]:
+    def _fly(self, samples: Sequence[RecordedSample], requests: Sequence[Request], session: Session) -> list[Flight]:
         """Put the samples of one call under way, together where nobody watches any of them."""
         if not any(request.watch for request in requests):
             return [session.fly(max(sample.tokens for sample in samples), None)] * len(samples)
         watches = [request.watch and request.watch() for request in requests]
         return [session.fly(sample.tokens, watch) for sample, watch in zip(samples, watches, strict=True)]
 
-    def _sample(self, request: Request, session: _Session) -> RecordedSample:
+    def _sample(self, request: Request, session: Session) -> RecordedSample:
         known, context = self._known.get(request.context.messages), request.context
         if known is None:
             raise self._lacks(
@@ -201,7 +201,7 @@ class RecordedModel(Model):
                 f"with -S temperature={sampling.temperature:g}"
             )
 
-    def _completion(self, sample: RecordedSample, flight: _Flight, prompt: int) -> Completion:
+    def _completion(self, sample: RecordedSample, flight: Flight, prompt: int) -> Completion:
         if flight.unreadable:
             raise self._lacks(
                 "does not have single tokens, which a watch wants to read; records keep each sample's text and the sum of its "
@@ -257,7 +257,7 @@ class RecordedReward(RewardModel):
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class Flight:
     """A sample under way. It lands when its last token is written, or when its watch cuts it or cannot read it."""
 
     began: int
@@ -290,18 +290,18 @@ class _Flight:
 
 
 @dataclass(slots=True)
-class _Session:
+class Session:
     """One run's place in the recordings, and its clock, which counts tokens: samples land in the order in which they would be
     finished if all that are under way were written at one speed."""
 
     given: dict[tuple[Message, ...], int] = field(default_factory=dict)
     now: int = 0
-    flights: list[_Flight] = field(default_factory=list)
+    flights: list[Flight] = field(default_factory=list)
     turning: bool = False
 
-    def fly(self, length: int, watch: Callable[[Token], bool] | None) -> _Flight:
+    def fly(self, length: int, watch: Callable[[Token], bool] | None) -> Flight:
         loop = asyncio.get_running_loop()
-        flight = _Flight(self.now, length, loop.create_future(), watch)
+        flight = Flight(self.now, length, loop.create_future(), watch)
         self.flights.append(flight)
         if not self.turning:
             self.turning = True

@@ -8,21 +8,26 @@ from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.strategies.archon.loading import from_archon, graph_of
 
-DEFAULT: dict[str, Any] = {
-    "name": "default",
-    "layers": [
-        [{"type": "generator", "model": "large", "samples": 6}],
-        [{"type": "critic", "model": "large"}],
-        [{"type": "ranker", "model": "large", "top_k": 3}],
-        [{"type": "fuser", "model": "large", "samples": 1}],
-    ],
-}
-"""Six samples, a critic, the three that are ranked first, and a fusion of them."""
+
+def layers_of(samples: int, max_tokens: int) -> dict[str, Any]:
+    """So many samples, a critic, the three that are ranked first, and a fusion of them."""
+    common = {"model": "large", "max_tokens": max_tokens}
+    return {
+        "name": "default",
+        "layers": [
+            [{"type": "generator", "samples": samples} | common],
+            [{"type": "critic"} | common],
+            [{"type": "ranker", "top_k": 3} | common],
+            [{"type": "fuser", "samples": 1} | common],
+        ],
+    }
 
 
-def archon(large: Model, *, config: str = "") -> Strategy:
-    """Archon (Saad-Falcon et al., 2024): a JSON of layers, the large model in all; config is its path, else 6 samples are fused.
+def archon(large: Model, *, config: str = "", samples: int = 6, max_tokens: int = 2048) -> Strategy:
+    """Archon (Saad-Falcon et al., 2024): a JSON of layers, the large model in all; config is its path, else samples are fused.
 
-    Without one: a critic, a ranking that keeps 3, and a fuser.
+    Without one: `samples` of at most `max_tokens` tokens, a critic, a ranking that keeps 3, and a fuser.
     """
-    return from_archon(config, large) if config else graph_of(DEFAULT, large, name="the default config")
+    if config:
+        return from_archon(config, large)
+    return graph_of(layers_of(samples, max_tokens), large, name="the default config")
