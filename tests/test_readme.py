@@ -20,7 +20,7 @@ def run(source: str, tmp_path: Path) -> str:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -264,7 +264,8 @@ def test_presets_on_real_models_keep_budgets_and_answer_wherever_one_token_was_a
     name: str, prm: EmbeddedRewardModel, large: EmbeddedModel
 ) -> None:
     workflow = Workflow.named(name)
-    flow = workflow.make(**fill(workflow, {"small": large, "large": large, "prm": prm}), **modest(workflow))
+    parts = fill(workflow, {"small": large, "large": large, "prm": prm})
+    flow = workflow.make(**parts, **modest(workflow, max_tokens=160))  # in words, these models ramble to their ceiling
     problem = Problem(CHAINS[7].text)
     check_strategy(flow, problem)
     forced = large.count(Context(problem.messages, ForceAnswer(large).cue)) + 1

@@ -75,7 +75,7 @@ def test_on_the_lab_it_costs_no_token() -> None:
     small = open_model("lab/small", role="small")
     problem = "Start with 17. A: Add 28. B: Multiply by 2. C: Subtract 19. What is the result?"
     flow = chain(BestOfN(whole(small, top_logprobs=20), n=4, verifier=Confidence(calm)), best)  # type: ignore[arg-type]
-    plain = chain(BestOfN(whole(small, top_logprobs=20), n=4), best)  # type: ignore[arg-type]
+    plain = chain(BestOfN(whole(small, top_logprobs=20), n=4))  # type: ignore[arg-type]
     result = asyncio.run(asolve(problem, flow, seed=1))
     assert result.tokens == asyncio.run(asolve(problem, plain, seed=1)).tokens
     scores = [c.score.value for c in result.candidates if c.score]
