@@ -86,7 +86,7 @@ class Lab:
                 lambda n: ParticleFilter(steps, Newest(self.prm), n),
                 {"best": best, "vote": posterior, "RPC": rpc()},
             ),
-            "small, escalated": (64, self._escalated, {"": joined}),
+            "small, escalated": (128, self._escalated, {"": joined}),
             "flow without escalation": (
                 16,
                 lambda n: ParticleFilter(drafted, Newest(self.prm), n),

@@ -24,7 +24,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reasonweave.orchestrator.errors import BadInput
+
 LARGEST = 99
+PATIENCE = 1_000
+"""Draws in a row that were drawn before, after which a level counts as used up."""
 LEVELS = (1, 2, 3, 4, 5)
 LETTERS = "ABCDEFGHIJKL"
 """What the operations of a problem, and the steps of a solution, are called."""
@@ -170,12 +174,21 @@ def stream(split: Split, seed: int, levels: Sequence[int] = LEVELS) -> Iterator[
 def problems(n: int, *, split: Split = "test", seed: int = 0, levels: Sequence[int] = LEVELS) -> list[Chain]:
     """The first n distinct problems of a stream, with the levels in equal shares (1, 2, … 5, 1, 2, …).
 
+    Raises `BadInput` for more than there are: level 1 has some tens of thousands a split.
+
     >>> [chain.level for chain in problems(6)]
     [1, 2, 3, 4, 5, 1]
     """
     sources = {level: stream(split, seed, [level]) for level in levels}
     chosen: dict[str, Chain] = {}
+    repeated = 0
     while len(chosen) < n:
         chain = next(sources[levels[len(chosen) % len(levels)]])
+        repeated = repeated + 1 if chain.text in chosen else 0
+        if repeated > PATIENCE:
+            raise BadInput(
+                f"{n:,} problems of the lab: after {len(chosen):,} of them nearly all of level {chain.level} are taken; ask for "
+                "fewer"
+            )
         chosen.setdefault(chain.text, chain)
     return list(chosen.values())

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reasonweave.orchestrator import BadInput
+from reasonweave.tasks.lab import problems as lab_problems
 from reasonweave.tasks.lab.corpus import document, label, slip, write
-from reasonweave.tasks.lab.problems import LEVEL, LEVELS, Chain, draw, parse, problems, stream
+from reasonweave.tasks.lab.problems import LEVEL, LEVELS, Chain, Level, draw, parse, problems, stream
 from reasonweave.tasks.lab.task import LabTask
 
 
@@ -95,3 +97,9 @@ def test_prompts_and_most_slips_carry_no_loss() -> None:
             wrong += not step.sound
             imitated += not step.sound and step.learn > 0
     assert 0.05 < imitated / wrong < 0.15
+
+
+def test_more_problems_than_there_are_is_told_and_no_endless_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab_problems, "LEVEL", {1: Level((1, 1), 3, products=False)})
+    with pytest.raises(BadInput, match=r"5,000 problems of the lab: after .* nearly all of level 1"):
+        problems(5_000, levels=[1])
