@@ -15,7 +15,7 @@ from reasonweave.strategies import (
 
 
 def workflow(
-    small: Model, large: Model, prm: Verifier, judge: Verifier, *, n: int = 16, below: float = 0.6, again: int = 4
+    small: Model, large: Model, prm: Verifier, judge: Verifier, *, n: int = 16, below: float = 0.8, again: int = 4
 ) -> Strategy:
     """A particle filter over SpecReason steps, an RPC vote, and a majority of the large model where the vote is unsure."""
     return chain(

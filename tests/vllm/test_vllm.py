@@ -356,7 +356,7 @@ def test_usage_adds_up_to_what_the_ledger_says(models: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def engines() -> Iterator[dict[str, Model | RewardModel]]:
-    common = {"dtype": "float32", "enforce_eager": True, "max_model_len": 512}
+    common = {"dtype": "float32", "enforce_eager": True, "max_model_len": 1024}
     found: dict[str, Model | RewardModel] = {
         role: EngineModel(str(CHECKPOINTS / f"lab-{role}"), role=role, block_size=32, **common)
         for role in ("small", "large")
