@@ -10,7 +10,7 @@ from reasonweave.orchestrator.answers import BoxedAnswers, FreeText
 from reasonweave.orchestrator.budget import Budget, Ledger, Rates, Reserve
 from reasonweave.orchestrator.conditions import sure, unsure
 from reasonweave.orchestrator.drawing import draw_run
-from reasonweave.orchestrator.drive import drive
+from reasonweave.orchestrator.drive import drive, driven
 from reasonweave.orchestrator.errors import (
     BadInput,
     GraphError,
@@ -115,6 +115,7 @@ __all__ = [
     "check",
     "draw_run",
     "drive",
+    "driven",
     "joined",
     "open_model",
     "outline",

@@ -131,6 +131,10 @@ def within(part: object, path: Path = ()) -> Iterator[Inner]:
 
 def _within(inner: Inner, seen: set[tuple[int, Path]]) -> Iterator[Inner]:
     yield inner
+    if len(inner.around) >= DEEPEST and inside_of(inner.part):
+        raise GraphError(
+            f"node {show(inner.path)[:80]}…: graphs within graphs, {DEEPEST} deep; is one of them in itself?"
+        )
     if len(inner.around) >= DEEPEST or isinstance(inner.part, Model | RewardModel):
         return
     around = (*inner.around, inner)

@@ -334,8 +334,9 @@ def form_of(path: FilePath) -> Callable[[Outline, Account | None], str]:
     return form
 
 
-def draw_run(strategy: object, happened: Happened | None, path: FilePath, *, title: str = "") -> None:
+def draw_run(strategy: object, happened: Happened | None, path: FilePath | str, *, title: str = "") -> None:
     """Draw a strategy, and what happened at its parts, into a file; the form is that of its name's ending (`FORMS`)."""
+    path = FilePath(path)
     form_of(path)
     drawn = outline(strategy, title=title)
     write(drawn, account(drawn, happened) if happened is not None else None, path)

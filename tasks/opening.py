@@ -120,9 +120,13 @@ class Models:
                 "name a judge of its own with --model-role judge=SPEC"
             )
         limited = [budget, *budget.roles.values()]
-        priced = [m.rates.usd_prompt or m.rates.usd_completion for m in self._open.values()]
-        if any(b.usd is not None for b in limited) and not any(priced):
+        if any(b.usd is not None for b in limited) and not self.priced:
             stderr().print("note: no model here has a price, so usd limits nothing", highlight=False)
+
+    @property
+    def priced(self) -> bool:
+        """Has any of the models that are open a price?"""
+        return any(m.rates.usd_prompt or m.rates.usd_completion for m in self._open.values())
 
     async def aclose(self) -> None:
         for model in self._open.values():

@@ -1,5 +1,6 @@
 """Refinement: loops in which new answers are written after reading earlier ones, and what was remarked on them."""
 
+from reasonweave.strategies.refining._rounds_fitting import Tail, TokenTail, WhilePaid
 from reasonweave.strategies.refining.chain_of_verification import VerificationQuestions
 from reasonweave.strategies.refining.dser import Late, TwoStates, dser
 from reasonweave.strategies.refining.feedback import (
@@ -29,7 +30,7 @@ from reasonweave.strategies.refining.reads import (
 )
 from reasonweave.strategies.refining.refine import History, Line, Refine, better, current, every
 from reasonweave.strategies.refining.reflexion import Lessons, reflexion
-from reasonweave.strategies.refining.rounds import Rounds, Weighted, equally, first_only, in_turn
+from reasonweave.strategies.refining.rounds import Rounds, Weighted, all_rounds, equally, first_only, in_turn, newest
 from reasonweave.strategies.refining.writing import Prompted, Reading, Refined, Writer, conclusion, full_text
 
 __all__ = [
@@ -58,12 +59,16 @@ __all__ = [
     "Rounds",
     "Scores",
     "Summarized",
+    "Tail",
+    "TokenTail",
     "TopK",
     "TwoStates",
     "Unheeded",
     "VerificationQuestions",
     "Weighted",
+    "WhilePaid",
     "Writer",
+    "all_rounds",
     "better",
     "conclusion",
     "current",
@@ -73,6 +78,7 @@ __all__ = [
     "first_only",
     "full_text",
     "in_turn",
+    "newest",
     "reflexion",
     "so_far",
     "verdict_in",

@@ -17,6 +17,7 @@ from reasonweave.strategies.aggregators.judging import entrants, unjudged
 from reasonweave.strategies.refining._rounds_fitting import door, write
 from reasonweave.strategies.refining.reads import Past, Reads, by_score, latest
 from reasonweave.strategies.refining.writing import Reading, Writer
+from reasonweave.strategies.searches.best_of_n import MOST
 from reasonweave.strategies.searches.live import begin, score
 
 Allocation: TypeAlias = Callable[[int, int], Sequence[int]]
@@ -120,8 +121,10 @@ class Rounds:
     def __post_init__(self) -> None:
         if not self.writers:
             raise BadInput("Rounds: no writer; give one or more, as (Prompted(model, prompt),)")
-        if not self.schedule or min(self.schedule) < 1:
-            raise BadInput(f"Rounds(schedule={self.schedule}): one round or more, each of 1 answer or more")
+        if not self.schedule or min(self.schedule) < 1 or max(self.schedule) > MOST:
+            raise BadInput(
+                f"Rounds(schedule={self.schedule!r:.80}): one round or more, each of 1 answer or more, {MOST:,} at most"
+            )
         for breadth in self.schedule:
             self._writers_of(breadth, closing=False)
         if by_score(self.reads):

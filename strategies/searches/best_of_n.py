@@ -11,6 +11,9 @@ from reasonweave.orchestrator.run import Run
 from reasonweave.orchestrator.types import Candidates
 from reasonweave.strategies.searches.live import begin, extend_live, score
 
+MOST = 1_000_000
+"""The most solutions of one problem: more do not fit a memory, and are a slip of the finger."""
+
 
 @dataclass(frozen=True)
 class BestOfN:
@@ -27,8 +30,8 @@ class BestOfN:
     max_steps: int = 64
 
     def __post_init__(self) -> None:
-        if self.n < 1 or self.max_steps < 1:
-            raise BadInput(f"BestOfN(n={self.n}, max_steps={self.max_steps}): both are 1 or more")
+        if not 1 <= self.n <= MOST or self.max_steps < 1:
+            raise BadInput(f"BestOfN(n={self.n}, max_steps={self.max_steps}): n is 1 to {MOST:,}, max_steps 1 or more")
 
     @property
     def unscored(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from reasonweave.orchestrator.errors import BadInput
 from reasonweave.tasks.evaluation.display import Display
 from reasonweave.tasks.flags import (
     BudgetFlag,
@@ -94,6 +96,9 @@ def tune_(
 ) -> None:
     """Search a workflow's options for the best accuracy at each cost; the front is saved, and its workflows run by name."""
     optuna()
+    save = front_file(save)
+    if study is not None and (study.is_file() or not nearest(study).is_dir() or not os.access(nearest(study), os.W_OK)):
+        raise BadInput(f"--study {study}: no folder can be made there")
     given = {
         "workflow": located(workflow),
         "task": str(Path(task).resolve()) if task and Path(task).is_file() else task,
@@ -130,6 +135,27 @@ def tune_(
                 as_json=as_json,
             )
             asyncio.run(tuning.run())
+
+
+def front_file(save: Path | None) -> Path | None:
+    """Where --save writes: the file, or front.json in a folder. Raises `BadInput` where it could not be written, or run
+    afterwards."""
+    if save is None:
+        return None
+    if save.is_dir():
+        save = save / "front.json"
+    if save.suffix != ".json":
+        raise BadInput(
+            f"--save {save}: give a file that ends in .json, so that its workflows can be named as {save}.json:NAME"
+        )
+    if not nearest(save.parent).is_dir() or not os.access(nearest(save.parent), os.W_OK):
+        raise BadInput(f"--save {save}: nothing can be written there")
+    return save
+
+
+def nearest(path: Path) -> Path:
+    """The path, or the nearest one above it that exists."""
+    return next(each for each in (path.resolve(), *path.resolve().parents) if each.exists())
 
 
 @contextmanager

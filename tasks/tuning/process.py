@@ -57,6 +57,8 @@ class Tuning:
         if not self.baselines:
             self.baselines = [(Entry(OWN, dict(space.fixed) | space.defaults), subject)]
         self.models.warn_of(plan.budget)
+        if plan.given["cost"] == "usd" and not self.models.priced:
+            raise BadInput("--cost usd: no model here has a price; take --cost flops, tokens or seconds")
         if not defined(folder):
             define(folder, dict(plan.given) | {"defaults": subject.key})
         elif (known := defined(folder)) and known["defaults"] != subject.key:

@@ -134,6 +134,10 @@ class Search:
         for size in sizes:
             figures = await self._measure(tried, subject, size)
             if not figures.cost and not self.measured:
+                if figures.limited == figures.n and self.bench.budget:
+                    raise BadInput(
+                        f"the budget {self.bench.budget!r} buys no call: no problem was even begun; raise it"
+                    )
                 others = " or ".join(cost for cost in COSTS if cost != self.bench.cost)
                 told = f"every problem costs 0 {self.bench.cost}: no model here says what it costs"
                 raise BadInput(f"{told}; take --cost {others}")

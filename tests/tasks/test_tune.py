@@ -52,7 +52,7 @@ from reasonweave.tasks.base import Example
 from reasonweave.tasks.flags import manners
 from reasonweave.tasks.lab.task import LabTask
 from reasonweave.tasks.opening import fill
-from reasonweave.tasks.tuning.command import tune_
+from reasonweave.tasks.tuning.command import front_file, tune_
 from reasonweave.tasks.tuning.fingerprint import fingerprint
 from reasonweave.tasks.tuning.front import pareto
 from reasonweave.tasks.tuning.halving import beaten, rungs, sign_test
@@ -588,7 +588,7 @@ def nothing(small: Model, *, word: str = "Wait"):
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(manners()(tune_))
 COMMAND = (
-    "import typer; from reasonweave.tasks.flags import manners; from reasonweave.tasks.tuning.command import tune_\n"
+    "import typer; from reasonweave.tasks.flags import manners; from reasonweave.tasks.tuning.command import front_file, tune_\n"
     "app = typer.Typer(); app.command()(manners()(tune_)); app()"
 )
 
@@ -796,7 +796,7 @@ def test_no_time_for_anything_is_said(folder: Path) -> None:
         (["flows.py:few", "-S", "way=c"], "way='c' is not one of a, b"),
         (["flows.py:vote"], "no workflow 'vote'; did you mean 'votes'"),
         (["flows.py:votes", "--cost", "money"], "--cost money: one of flops, tokens, usd, seconds is needed"),
-        (["flows.py:votes", "--cost", "usd", *SIZES], "every problem costs 0 usd: no model here says what it costs"),
+        (["flows.py:votes", "--cost", "usd", *SIZES], "--cost usd: no model here has a price"),
         (["flows.py:votes", "--budget", "token=3"], "did you mean tokens?"),
         (["flows.py:votes", "--against", "singel"], "no workflow 'singel'; did you mean 'single'"),
         (["flows.py:votes", "--task", "none.jsonl"], "there is no such file"),
@@ -868,3 +868,23 @@ def server(small: Model, *, n: Annotated[int, Between(1, 2)] = 1):
     assert (folder / "s/outcomes.jsonl").read_text() == ""
     (folder / "down").unlink()
     assert len(found_by("--study", "s", "--trials", 2)["trials"]) == 2
+
+
+TUNABLE = Path(__file__).parents[2] / "examples" / "workflows" / "tunable.py"
+
+
+def test_what_cannot_work_is_told_before_anything_is_paid(tmp_path: Path) -> None:
+    def told(*flags: str) -> str:
+        ended = tune(
+            TUNABLE, "--limit", 10, "--held-out", 10, "--display", "none", "--study", tmp_path / "study", *flags
+        )
+        assert ended.exit_code == 2
+        assert all(not file.stat().st_size for file in (tmp_path / "study").glob("samples.jsonl"))
+        return " ".join(ended.output.split())
+
+    (tmp_path / "file").write_text("no folder")
+    assert "no model here has a price" in told("--cost", "usd")
+    assert "ends in .json" in told("--save", str(tmp_path / "front"))
+    assert "nothing can be written there" in told("--save", "/proc/nowhere/front.json")
+    assert "no folder can be made there" in tune(TUNABLE, "--study", tmp_path / "file").output
+    assert front_file(tmp_path) == tmp_path / "front.json"
