@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +97,7 @@ def tune_(
     """Search a workflow's options for the best accuracy at each cost; the front is saved, and its workflows run by name."""
     optuna()
     save = front_file(save)
-    if study is not None and (study.is_file() or not nearest(study).is_dir() or not os.access(nearest(study), os.W_OK)):
+    if study is not None and not nearest(study).is_dir():
         raise BadInput(f"--study {study}: no folder can be made there")
     given = {
         "workflow": located(workflow),
@@ -148,9 +148,12 @@ def front_file(save: Path | None) -> Path | None:
         raise BadInput(
             f"--save {save}: give a file that ends in .json, so that its workflows can be named as {save}.json:NAME"
         )
-    if not nearest(save.parent).is_dir() or not os.access(nearest(save.parent), os.W_OK):
-        raise BadInput(f"--save {save}: nothing can be written there")
-    return save
+    try:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=save.parent):
+            return save
+    except OSError as error:
+        raise BadInput(f"--save {save}: nothing can be written there ({error.strerror})") from error
 
 
 def nearest(path: Path) -> Path:

@@ -879,7 +879,7 @@ def test_what_cannot_work_is_told_before_anything_is_paid(tmp_path: Path) -> Non
             TUNABLE, "--limit", 10, "--held-out", 10, "--display", "none", "--study", tmp_path / "study", *flags
         )
         assert ended.exit_code == 2
-        assert all(not file.stat().st_size for file in (tmp_path / "study").glob("samples.jsonl"))
+        assert all(not file.stat().st_size for file in (tmp_path / "study").glob("outcomes.jsonl"))
         return " ".join(ended.output.split())
 
     (tmp_path / "file").write_text("no folder")
