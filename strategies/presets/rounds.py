@@ -51,6 +51,7 @@ def rsa(
 
     With `thinking`, solutions are shown with their reasoning. With k=1 it is self-refinement.
     """
+    _counted(n=n, k=k, rounds=rounds)
     prompt = AGGREGATE_PROMPT if k > 1 else REFINE_PROMPT
     writer = Prompted(small, prompt, temperature, max_tokens, full_text if thinking else conclusion)
     return _ended(Rounds((writer,), (n,) * rounds, RandomK(k)), small)
@@ -129,6 +130,8 @@ def remom(
     """
     if spread != "weighted" and spread not in SPREAD:
         raise BadInput(f"spread={spread!r}: one of weighted, {', '.join(SPREAD)} is needed")
+    if tail < 0:
+        raise BadInput(f"tail={tail}: 0 (everything) or more")
     excerpt = Tail(4 * tail, full_text) if tail else full_text
     writers = [Prompted(model, AGGREGATE_PROMPT, temperature, max_tokens, excerpt) for model in (small, large)]
     allocation = Weighted((share, 1 - share)) if spread == "weighted" else SPREAD[spread]
@@ -151,6 +154,7 @@ def mixture_of_agents(
     The large model writes the synthesis. With `critique` it says, in a call of its own before each layer but the first, what it
     thinks of the answers; with n=3 and layers=1 these are optillm's three stages.
     """
+    _counted(n=n, layers=layers)
     proposers = [Prompted(model, SYNTHESIS_PROMPT, temperature, max_tokens) for model in (small, large)]
     aggregator = Prompted(large, SYNTHESIS_PROMPT, 0.1, max_tokens)
     critic = Prompted(large, CRITIQUE_PROMPT, 0.1, critique_tokens)
@@ -162,6 +166,7 @@ def debate(
     small: Model, *, agents: int = 3, rounds: int = 2, temperature: float = 1.0, max_tokens: int = 1024
 ) -> Strategy:
     """Multi-agent debate (Du et al., 2023): agents answer, and answer again after the others' last answers; the majority."""
+    _counted(agents=agents, rounds=rounds)
     writer = Prompted(small, DEBATE_PROMPT, temperature, max_tokens)
     return _ended(Rounds((writer,), (agents,) * rounds, Others()), small)
 
@@ -184,10 +189,18 @@ def redo_rounds(
     `prm` scores the solutions and their steps. The vote at the `end` is weighted; it may be argmax, majority and the like. With
     `every`, the solutions of all rounds have a vote, else those of the last one.
     """
+    _counted(n=n, k=k, rounds=rounds)
     policy = WhilePaid(steps(small, temperature, max_tokens))
     writer = Refined(Redo(policy, max_steps=max_steps))
     show = all_rounds if every else newest
     return searched(Rounds((writer,), (n,) * rounds, RandomK(k), verifier=prm, show=show), end, small)
+
+
+def _counted(**numbers: int) -> None:
+    """Raises `BadInput` for a number below 1, by the name of its option."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise BadInput(f"{name}={number}: 1 or more")
 
 
 def _distilled(
@@ -199,6 +212,7 @@ def _distilled(
     max_tokens: int,
     prm: Verifier | None = None,
 ) -> Strategy:
+    _counted(n=n, rounds=rounds)
     writer = Prompted(small, WORKSPACE_PROMPT, temperature, max_tokens)
     return _ended(Rounds((writer,), (n,) * rounds + (1,), reads, verifier=prm), small)
 

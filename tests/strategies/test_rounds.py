@@ -884,3 +884,19 @@ def test_on_the_lab_new_answers_keep_the_best_one_up_to_its_weakest_step() -> No
             assert all(c.steps[:kept] == best.steps[:kept] for c in after)
         half = Budget(tokens=ledger.spent.tokens // 2)
         assert solve(problem, presets.redo_rounds(small, prm, n=4), budget=half).answer
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda m: presets.pdr(m, rounds=-1), "rounds=-1: 1 or more"),
+        (lambda m: presets.mixture_of_agents(m, m, layers=0), "layers=0: 1 or more"),
+        (lambda m: presets.rsa(m, n=0), "n=0: 1 or more"),
+        (lambda m: presets.debate(m, agents=0), "agents=0: 1 or more"),
+        (lambda m: presets.remom(m, m, tail=-1), "tail=-1: 0"),
+        (lambda m: presets.pacore(m, schedule="99999999999"), "1,000,000 at most"),
+    ],
+)
+def test_presets_name_the_option_that_is_wrong(made: Callable[[ScriptedModel], Strategy], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        made(ScriptedModel())
