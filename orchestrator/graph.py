@@ -109,10 +109,10 @@ class Graph:
         parents = (after,) if isinstance(after, str) else tuple(after)
         if isinstance(node, Node):
             raise GraphError(f"node {name!r}: give its part, and what the Node says as arguments of add()")
-        if node is self:
-            raise GraphError(f"node {name!r} is the graph itself, which would never end")
         if not isinstance(name, str) or not name or "/" in name:
-            raise GraphError(f"a node cannot be called {name!r}: its name is a text without '/', which separates paths")
+            raise GraphError(
+                f"a node cannot be called {name!r}: its name is a text, not empty, without '/', which separates paths"
+            )
         if name in RESERVED:
             raise GraphError(f"a node cannot be called {name!r}: that is what {RESERVED[name]} is called in paths")
         if name in self._nodes:
@@ -124,6 +124,8 @@ class Graph:
         check_part(name, node)
         if when_failed is not None:
             check_part(f"{name} (when_failed)", when_failed)
+        if any(inner.part is self for part in (node, when_failed) for inner in within(part)):
+            raise GraphError(f"node {name!r} has the graph itself in it, which would never end")
         for said, condition in (("when", when), ("enough", enough)):
             if condition is not None:
                 check_condition(name, said, condition)

@@ -68,6 +68,10 @@ class Models:
         opened = {role: self._opened(role) for role in workflow.roles if role in self.specs and role not in chosen}
         parts = fill(workflow, opened, chosen)
         strategy = _made(workflow, parts, options)
+        if isinstance(strategy, type):
+            raise BadInput(
+                f"workflow {workflow.name} returned the class {strategy.__name__}; did you mean {strategy.__name__}(…)?"
+            )
         if not isinstance(strategy, Strategy):
             raise BadInput(f"workflow {workflow.name} returned {type(strategy).__name__}, not a strategy")
         used = needs(workflow, self.verifiers)

@@ -557,6 +557,16 @@ def test_parts_that_hold_themselves_are_checked_once() -> None:
     graph = Graph()
     with pytest.raises(GraphError, match="the graph itself"):
         graph.add("again", graph)
+    other = chain(x=graph)
+    with pytest.raises(GraphError, match="'b' has the graph itself in it"):
+        graph.add("b", other)
+
+    def tower(height: int) -> Graph:
+        return chain(tower(height - 1) if height else Mark("a"))
+
+    check(tower(150))
+    with pytest.raises(GraphError, match="graphs within graphs, 200 deep"):
+        tower(300)
 
 
 def test_memories_are_not_walked() -> None:
