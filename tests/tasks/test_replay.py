@@ -575,5 +575,5 @@ def test_a_tight_budget_still_records_and_replays(tmp_path: Path) -> None:
 def test_a_python_caller_gets_the_same_refusals(folder: Path) -> None:
     with pytest.raises(NotRecorded, match="7 samples of problem 'id-0'"):
         asyncio.run(replay(Recorded.load(folder), Workflow.named("self-consistency"), {"n": 9}))
-    with pytest.raises(BadInput, match="both are 1 or more"):
+    with pytest.raises(BadInput, match="n is 1 to 1,000,000"):
         asyncio.run(replay(Recorded.load(folder), Workflow.named("self-consistency"), {"n": 0}))
