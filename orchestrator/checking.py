@@ -7,7 +7,7 @@ import functools
 import inspect
 import itertools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from reasonweave.orchestrator.budget import Budget
@@ -190,9 +190,9 @@ def roles_in(part: object) -> set[str]:
     return {inner.part.role for inner in within(part) if isinstance(inner.part, Model | RewardModel)}
 
 
-def check_within(path: Path, limit: Budget, around: Mapping[Path, Budget]) -> None:
+def check_within(path: Path, limit: Budget, around: Sequence[Budget]) -> None:
     """Raises `GraphError` where what may be spent at a path is more than at one around it: that can never be."""
-    for above in around.values():
+    for above in around:
         for role, mine, whole in [("", limit, above), *((r, limit, b) for r, b in above.roles.items())]:
             own = mine if not role else mine.roles.get(role, Budget())
             for name in Budget.LIMITS:

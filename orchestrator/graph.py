@@ -26,6 +26,7 @@ from reasonweave.orchestrator.checking import (
     part_name,
     within,
 )
+from reasonweave.orchestrator.conditions import Answered
 from reasonweave.orchestrator.drive import drive
 from reasonweave.orchestrator.errors import GraphError, Path, SeedReuse, UserError, described, located, show
 from reasonweave.orchestrator.protocols import Aggregator, Condition, Finish, Strategy
@@ -215,8 +216,7 @@ class Graph:
             async with aclosing(self._generations(roots, inner)) as sets:
                 async for last in sets:
                     yield last
-        answered = last.answer is not None or any(c.answer is not None for c in last)
-        if self.finish is not None and not answered and not last.abstains:
+        if self.finish is not None and not Answered()(last) and not last.abstains:
             yield await self._finish(self.finish, last, run)
 
     async def _generations(self, roots: Candidates, run: Run) -> AsyncGenerator[Candidates, None]:
@@ -326,19 +326,19 @@ def check(strategy: object) -> None:
     for inner in within(strategy):
         if isinstance(inner.part, Graph):
             inner.part.check(inner.path)
-            chain_of = (*inner.around, inner)
-            limits = dict(_limit_of(outer, below) for outer, below in itertools.pairwise(chain_of))
-            around = {path: budget for path, budget in limits.items() if budget is not None}
+            down = itertools.pairwise((*inner.around, inner))
+            around = [limit for outer, below in down if (limit := _limit_of(outer, below)) is not None]
             for name, node in inner.part.nodes.items():
                 if isinstance(node.budget, Budget):
                     check_within((*inner.path, name), node.budget, around)
 
 
-def _limit_of(outer: Inner, below: Inner) -> tuple[Path, Budget | None]:
-    """The limit of the node of a graph through which one goes down to a part in it."""
-    path = below.path[: len(outer.path) + 1]
-    node = outer.part.nodes.get(str(path[-1])) if isinstance(outer.part, Graph) and below.path != outer.path else None
-    return path, node.budget if node is not None and isinstance(node.budget, Budget) else None
+def _limit_of(outer: Inner, below: Inner) -> Budget | None:
+    """The limit of the node of a graph through which one goes down to a part in it; None where there is none."""
+    if not isinstance(outer.part, Graph) or below.path == outer.path:
+        return None
+    node = outer.part.nodes.get(str(below.path[len(outer.path)]))
+    return node.budget if node is not None and isinstance(node.budget, Budget) else None
 
 
 async def _ran(part: Strategy | Aggregator, given: Candidates, run: Run) -> Candidates:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from reasonweave.orchestrator.graph import chain
 from reasonweave.orchestrator.models.base import Model
-from reasonweave.orchestrator.protocols import StepPolicy, Strategy
+from reasonweave.orchestrator.protocols import Strategy
 from reasonweave.strategies.aggregators.vote import majority
 from reasonweave.strategies.policies.sample import whole
+from reasonweave.strategies.presets.common import stepwise
 from reasonweave.strategies.prompting import methods
 from reasonweave.strategies.prompting.leap import Leap
 from reasonweave.strategies.prompting.plan_search import PlanSearch
@@ -18,12 +19,12 @@ from reasonweave.strategies.searches.best_of_n import BestOfN
 
 def re_reading(small: Model, *, n: int = 1, temperature: float = 0.8, max_tokens: int = 1024) -> Strategy:
     """Re-reading, RE2 (Xu et al., 2023): the question is asked twice in one prompt; n solutions vote."""
-    return _voted(methods.re_reading(whole(small, temperature=temperature, max_tokens=max_tokens)), n, small)
+    return stepwise(methods.re_reading(whole(small, temperature=temperature, max_tokens=max_tokens)), n, small, 1)
 
 
 def cot_reflection(small: Model, *, n: int = 1, temperature: float = 0.8, max_tokens: int = 1024) -> Strategy:
     """Chain of thought with reflection (optillm): think, look back over it, answer, in one prompt; n solutions vote."""
-    return _voted(methods.cot_reflection(whole(small, temperature=temperature, max_tokens=max_tokens)), n, small)
+    return stepwise(methods.cot_reflection(whole(small, temperature=temperature, max_tokens=max_tokens)), n, small, 1)
 
 
 def self_discover(
@@ -84,7 +85,7 @@ def skeleton(
     policy = methods.skeleton_of_thought(
         small, most, temperature=temperature, max_tokens=point_tokens, direct_tokens=max_tokens
     )
-    return _voted(policy, 1, small)
+    return stepwise(policy, 1, small, 1)
 
 
 def round_trip(small: Model, *, n: int = 1, temperature: float = 0.8, max_tokens: int = 1024) -> Strategy:
@@ -95,8 +96,4 @@ def round_trip(small: Model, *, n: int = 1, temperature: float = 0.8, max_tokens
 
 
 def _prepared(preparation: Preparation, n: int, small: Model, temperature: float, max_tokens: int) -> Strategy:
-    return _voted(Prepared(whole(small, temperature=temperature, max_tokens=max_tokens), preparation), n, small)
-
-
-def _voted(policy: StepPolicy, n: int, small: Model) -> Strategy:
-    return chain(BestOfN(policy, n=n, max_steps=1), majority, finish=ForceAnswer(small))
+    return stepwise(Prepared(whole(small, temperature=temperature, max_tokens=max_tokens), preparation), n, small, 1)

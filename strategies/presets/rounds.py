@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from reasonweave.orchestrator.errors import BadInput
-from reasonweave.orchestrator.graph import chain
 from reasonweave.orchestrator.models.base import Model
 from reasonweave.orchestrator.protocols import Strategy, Verifier
-from reasonweave.strategies.aggregators.vote import majority
 from reasonweave.strategies.presets.common import STEPS, searched, steps
 from reasonweave.strategies.refining._rounds_fitting import Tail, WhilePaid
 from reasonweave.strategies.refining._rounds_prompts import (
@@ -30,7 +28,6 @@ from reasonweave.strategies.refining.rounds import (
     newest,
 )
 from reasonweave.strategies.refining.writing import Prompted, Refined, conclusion, full_text
-from reasonweave.strategies.routers.force_answer import ForceAnswer
 from reasonweave.strategies.searches.refiners import Redo
 
 SPREAD: dict[str, Allocation] = {"equal": equally, "round-robin": in_turn, "first": first_only}
@@ -54,7 +51,7 @@ def rsa(
     _counted(n=n, k=k, rounds=rounds)
     prompt = AGGREGATE_PROMPT if k > 1 else REFINE_PROMPT
     writer = Prompted(small, prompt, temperature, max_tokens, full_text if thinking else conclusion)
-    return _ended(Rounds((writer,), (n,) * rounds, RandomK(k)), small)
+    return searched(Rounds((writer,), (n,) * rounds, RandomK(k)), "majority", small)
 
 
 def pacore(small: Model, *, schedule: str = "16", temperature: float = 1.0, max_tokens: int = 1024) -> Strategy:
@@ -63,7 +60,7 @@ def pacore(small: Model, *, schedule: str = "16", temperature: float = 1.0, max_
     `schedule` has the breadths before the last: 4 (low), 16 (medium) or 32,4 (high) as published.
     """
     writer = Prompted(small, AGGREGATE_PROMPT, temperature, max_tokens)
-    return _ended(Rounds((writer,), (*_breadths(schedule), 1), Everything()), small)
+    return searched(Rounds((writer,), (*_breadths(schedule), 1), Everything()), "majority", small)
 
 
 def pdr(
@@ -135,7 +132,9 @@ def remom(
     excerpt = Tail(4 * tail, full_text) if tail else full_text
     writers = [Prompted(model, AGGREGATE_PROMPT, temperature, max_tokens, excerpt) for model in (small, large)]
     allocation = Weighted((share, 1 - share)) if spread == "weighted" else SPREAD[spread]
-    return _ended(Rounds(writers, (*_breadths(schedule), 1), Everything(), allocation, closing=writers[1]), small)
+    return searched(
+        Rounds(writers, (*_breadths(schedule), 1), Everything(), allocation, closing=writers[1]), "majority", small
+    )
 
 
 def mixture_of_agents(
@@ -159,7 +158,7 @@ def mixture_of_agents(
     aggregator = Prompted(large, SYNTHESIS_PROMPT, 0.1, max_tokens)
     critic = Prompted(large, CRITIQUE_PROMPT, 0.1, critique_tokens)
     reads: Reads = Critiqued(critic) if critique else Everything()
-    return _ended(Rounds(proposers, (n,) * layers + (1,), reads, equally, closing=aggregator), small)
+    return searched(Rounds(proposers, (n,) * layers + (1,), reads, equally, closing=aggregator), "majority", small)
 
 
 def debate(
@@ -168,7 +167,7 @@ def debate(
     """Multi-agent debate (Du et al., 2023): agents answer, and answer again after the others' last answers; the majority."""
     _counted(agents=agents, rounds=rounds)
     writer = Prompted(small, DEBATE_PROMPT, temperature, max_tokens)
-    return _ended(Rounds((writer,), (agents,) * rounds, Others()), small)
+    return searched(Rounds((writer,), (agents,) * rounds, Others()), "majority", small)
 
 
 def redo_rounds(
@@ -214,11 +213,7 @@ def _distilled(
 ) -> Strategy:
     _counted(n=n, rounds=rounds)
     writer = Prompted(small, WORKSPACE_PROMPT, temperature, max_tokens)
-    return _ended(Rounds((writer,), (n,) * rounds + (1,), reads, verifier=prm), small)
-
-
-def _ended(rounds: Rounds, finish: Model) -> Strategy:
-    return chain(rounds, majority, finish=ForceAnswer(finish))
+    return searched(Rounds((writer,), (n,) * rounds + (1,), reads, verifier=prm), "majority", small)
 
 
 def _breadths(schedule: str) -> tuple[int, ...]:
